@@ -1,0 +1,50 @@
+"""Errors of the cache manager.
+
+HomelabError
+  InvalidValue (400)
+    InvalidCachePath     a custom path is not acceptable; the code says why
+  InsufficientSpace (507)  the bytes do not fit
+  CacheUnavailable (503)   the drive is not there, hangs, or takes no writes
+"""
+
+from typing import Any
+
+from cachemgr.space import Verdict
+from cachemgr.units import MB
+from homelab.errors import HomelabError, InvalidValue
+
+
+class InvalidCachePath(InvalidValue):
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message, field="cache_path", code=code)
+
+
+class CacheUnavailable(HomelabError):
+    code = "cache_unavailable"
+    status = 503
+
+
+class InsufficientSpace(HomelabError):
+    """The verdict with its numbers, and what the user can do now."""
+
+    code = "insufficient_space"
+    status = 507
+
+    def __init__(self, verdict: Verdict, *, actions: list[dict[str, Any]] | None = None) -> None:
+        ways = actions or []
+        advice = " ".join(str(way["sentence"]) for way in ways)
+        super().__init__(f"{verdict.message} {advice}".strip(), details=describe_shortage(verdict) | {"actions": ways})
+        self.verdict = verdict
+
+
+def describe_shortage(verdict: Verdict) -> dict[str, Any]:
+    sizes = {
+        "needed": verdict.required_bytes,
+        "available": verdict.available_bytes,
+        "shortfall": verdict.shortfall_bytes,
+    }
+    megabytes = {f"{name}_mb": round(size / MB, 1) for name, size in sizes.items()}
+    exact = {f"{name}_bytes": size for name, size in sizes.items()}
+    figures = verdict.figures
+    place = {"cache_location": figures.location, "cache_path": figures.path, "limiting_factor": verdict.limiting_factor}
+    return place | megabytes | exact

@@ -1,0 +1,33 @@
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from cachemgr import services
+from cachemgr.serializers import CacheQuestionSerializer, VerdictSerializer
+from homelab.errors import InvalidValue
+from homelab.shell import ShellCommand
+
+
+class Command(ShellCommand):
+    help = "Says whether so many megabytes fit into a cache. Exit status 1: they do not."
+
+    def add_options(self, parser: ArgumentParser) -> None:
+        parser.add_argument("cache_location", help="primary, secondary or custom")
+        parser.add_argument("required_space_mb", help="in MB, such as 14000")
+        parser.add_argument("--cache-path", help="for custom: the absolute path")
+
+    def run(self, *, cache_location: str, required_space_mb: str, cache_path: str | None, **_: Any) -> None:
+        question = CacheQuestionSerializer(
+            data={"cache_location": cache_location, "required_space_mb": required_space_mb, "cache_path": cache_path}
+        )
+        if not question.is_valid():
+            field, problems = next(iter(question.errors.items()))
+            raise InvalidValue(f"{field}: {problems[0]}", field=str(field))
+        cache = services.find_cache(cache_location, path=cache_path)
+        verdict = services.check(cache, required_bytes=question.validated_data["required_space_mb"])
+        if self.as_json:
+            self.print_json(VerdictSerializer(verdict).data)
+        else:
+            self.console.print(("Warning: " if verdict.sufficient and verdict.warning else "") + verdict.message)
+        if not verdict.sufficient:
+            sys.exit(1)

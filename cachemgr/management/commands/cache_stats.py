@@ -1,0 +1,45 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from django.conf import settings
+
+from cachemgr import monitor
+from cachemgr.serializers import stats_body
+from cachemgr.stats import CacheLine, cache_lines
+from cachemgr.units import format_bytes, format_duration
+from homelab.shell import ShellCommand
+
+_COLORS = {"green": "green", "yellow": "yellow", "red": "red"}
+_BAR_WIDTH = 30
+
+
+class Command(ShellCommand):
+    help = "Shows use, limit and free space of each cache, as last measured."
+
+    def add_options(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--refresh", action="store_true", help="Measure first.")
+
+    def run(self, *, refresh: bool, **_: Any) -> None:
+        if refresh:
+            monitor.measure_caches(limit_seconds=monitor.REFRESH_SECONDS)
+        lines = cache_lines()
+        if self.as_json:
+            return self.print_json(stats_body(lines, threshold=settings.CACHE_WARNING_THRESHOLD))
+        for line in lines:
+            self.console.print("\n".join(describe(line)))
+
+
+def describe(line: CacheLine) -> list[str]:
+    figures, color = line.figures, _COLORS[line.level]
+    state = line.status if line.status == "ok" else f"[bold]{line.status}[/bold]"
+    measured = f"measured {format_duration(line.age_seconds)} ago" if line.age_seconds is not None else "never measured"
+    filled = round(min(100, line.usage_percent) / 100 * _BAR_WIDTH)
+    bar = f"[{color}]{'━' * filled}[/{color}][dim]{'━' * (_BAR_WIDTH - filled)}[/dim]"
+    used = f"{format_bytes(figures.filled_bytes)} of {format_bytes(figures.size_bytes)} used"
+    room = f"{format_bytes(figures.reserved_bytes)} reserved, {format_bytes(line.available_bytes)} left to book"
+    disk = f"{format_bytes(figures.disk_free_bytes)} of {format_bytes(figures.disk_total_bytes)} free on the disk"
+    return [
+        f"[bold]{figures.location}[/bold] {figures.path}: {state} {figures.state_message}".rstrip(),
+        f"  {bar} {line.usage_percent:g} %  {used}",
+        f"  {room}; {disk if figures.disk_total_bytes else 'disk unknown'}; {line.model_count} models; {measured}",
+    ]

@@ -1,0 +1,121 @@
+"""What is remembered of caches: the rows, what each measurement found, and what is promised."""
+
+from datetime import timedelta
+from typing import Self
+
+from django.db import models
+from django.utils import timezone
+
+
+class CacheQuerySet(models.QuerySet["Cache"]):
+    def listed(self) -> Self:
+        """Configured caches, and others as long as something is known to live there."""
+        lives_there = models.Q(repos__isnull=False) | models.Q(reservations__isnull=False)
+        custom = models.Q(location=Cache.Location.CUSTOM)
+        return self.filter(models.Q(is_configured=True) | custom | lives_there).distinct().order_by("pk")
+
+
+class Cache(models.Model):
+    """A directory that holds Hub repos. `primary` and `secondary` follow `.env`; a custom path makes its own row."""
+
+    class Location(models.TextChoices):
+        PRIMARY = "primary", "Primary (Fast SSD)"
+        SECONDARY = "secondary", "Secondary (Slower Drive)"
+        CUSTOM = "custom", "Custom Path"
+
+    location = models.CharField(max_length=16, choices=Location)
+    path = models.CharField(max_length=1024, unique=True)
+    limit_bytes = models.BigIntegerField(null=True, blank=True, help_text="Empty for a custom cache: its disk is its limit.")
+    is_configured = models.BooleanField(default=False, help_text="Named by .env at the last start.")
+    uuid = models.CharField(max_length=36, blank=True, help_text="The marker that the adopted drive carries.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = CacheQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.location}: {self.path}"
+
+
+class CacheSnapshot(models.Model):
+    """One measurement, at most one a cache and slot. Where a drive could not be read, the sizes are the last good
+    ones, and `figures_at` says from when."""
+
+    cache = models.ForeignKey(Cache, on_delete=models.CASCADE, related_name="snapshots")
+    slot = models.BigIntegerField(help_text="The number of the monitor's interval since 1970.")
+    taken_at = models.DateTimeField(default=timezone.now)
+    figures_at = models.DateTimeField(null=True, blank=True)
+    state = models.CharField(max_length=16)
+    message = models.TextField(blank=True)
+    used_bytes = models.BigIntegerField(default=0)
+    disk_total_bytes = models.BigIntegerField(default=0)
+    disk_used_bytes = models.BigIntegerField(default=0)
+    disk_free_bytes = models.BigIntegerField(default=0)
+    inodes_free = models.BigIntegerField(null=True, blank=True)
+    device = models.BigIntegerField(null=True, blank=True, help_text="Tells filesystems apart.")
+    model_count = models.IntegerField(default=0)
+    duration_seconds = models.FloatField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["cache", "slot"], name="one_snapshot_per_cache_and_slot")]
+        indexes = [models.Index(fields=["cache", "-taken_at"])]
+        get_latest_by = "taken_at"
+        ordering = ["-taken_at"]
+
+    def __str__(self) -> str:
+        return f"{self.cache} at {self.taken_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def age(self) -> timedelta:
+        """Of the figures, never negative: clocks step."""
+        return max(timedelta(0), timezone.now() - (self.figures_at or self.taken_at))
+
+
+class CachedRepo(models.Model):
+    """A repo as the last scan of its cache found it. `revisions` is a list of RevisionReport as dicts."""
+
+    cache = models.ForeignKey(Cache, on_delete=models.CASCADE, related_name="repos")
+    folder = models.CharField(max_length=255)
+    repo_type = models.CharField(max_length=16)
+    repo_id = models.CharField(max_length=200)
+    size_bytes = models.BigIntegerField()
+    partial_bytes = models.BigIntegerField(default=0)
+    revisions = models.JSONField(default=list)
+    problems = models.JSONField(default=list)
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["cache", "folder"], name="one_row_per_repo_folder")]
+        ordering = ["repo_id"]
+
+    def __str__(self) -> str:
+        return f"{self.repo_id} on {self.cache.location}"
+
+
+class ReservationQuerySet(models.QuerySet["Reservation"]):
+    def total_bytes(self) -> int:
+        return self.aggregate(total=models.Sum("remaining_bytes"))["total"] or 0
+
+
+class Reservation(models.Model):
+    """Bytes promised to an owner (a key such as `model:7`) for one repo folder.
+
+    What has landed is what a scan saw: the scan's transaction stores the new usage and the new remainder together, so
+    used plus reserved stays the same while a download runs, and no byte is ever counted twice or not at all.
+    """
+
+    cache = models.ForeignKey(Cache, on_delete=models.CASCADE, related_name="reservations")
+    owner = models.CharField(max_length=64, unique=True)
+    folder = models.CharField(max_length=255)
+    total_bytes = models.BigIntegerField()
+    baseline_bytes = models.BigIntegerField(default=0, help_text="What lay in the folder when the bytes were booked.")
+    remaining_bytes = models.BigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ReservationQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.owner}: {self.remaining_bytes} bytes on {self.cache.location}"
+
+    def shrink_to(self, *, folder_bytes: int) -> None:
+        landed = max(0, folder_bytes - self.baseline_bytes)
+        self.remaining_bytes = max(0, self.total_bytes - landed)

@@ -1,0 +1,129 @@
+"""One JSON error shape for every answer under `/api`, whoever raised the error.
+
+`{"error": {"code": "...", "message": "a sentence", "details": {...}}}`
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, ValidationError as DjangoValidationError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from drf_spectacular.openapi import AutoSchema
+from rest_framework import exceptions
+from rest_framework.fields import get_error_detail
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+from homelab.errors import HomelabError
+
+logger = logging.getLogger(__name__)
+
+
+def error_body(code: str, message: str, *, details: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "details": details or {}}}
+
+
+def openai_error_body(code: str, message: str, *, status: int, param: str | None = None) -> dict[str, Any]:
+    """The shape that OpenAI's clients read, for every answer under `/v1`."""
+    kind = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+    default = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": message, "type": kind.get(status, default), "param": param, "code": code}}
+
+
+def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
+    """DRF's exception handler: nothing leaves as HTML or as a traceback."""
+    set_rollback()
+    if isinstance(error, HomelabError):
+        return Response(error_body(error.code, error.message, details=error.details), status=error.status)
+    if isinstance(error, DjangoValidationError):
+        error = exceptions.ValidationError(get_error_detail(error))
+    elif isinstance(error, Http404):
+        error = exceptions.NotFound(str(error) or None)
+    elif isinstance(error, PermissionDenied):
+        error = exceptions.PermissionDenied()
+    if isinstance(error, exceptions.APIException):
+        return _answer_api_exception(error)
+    logger.exception("Unexpected error in %s", context["request"].path, exc_info=error)
+    return Response(error_body("internal_error", _INTERNAL), status=500)
+
+
+_INTERNAL = "The server made a mistake that it did not expect. Its log has the details."
+
+
+def _answer_api_exception(error: exceptions.APIException) -> Response:
+    headers = {}
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait))
+    if isinstance(error, exceptions.ValidationError):
+        fields = {name: list(problems) for name, problems in _problems_by_field(error.get_full_details())}
+        message = " ".join(_sentence(name, problems[0]) for name, problems in fields.items())
+        body = error_body(_first_code(fields), message, details={"fields": fields})
+    else:
+        codes = error.get_codes()
+        body = error_body(codes if isinstance(codes, str) else error.default_code, str(error.detail))
+    return Response(body, status=error.status_code, headers=headers)
+
+
+def _problems_by_field(details: Any) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """DRF nests details by field; flattens them to (field, [{code, message}])."""
+    if isinstance(details, list):
+        details = {"": details}
+    for name, problems in details.items():
+        if isinstance(problems, dict) and "message" not in problems:
+            for inner, found in _problems_by_field(problems):
+                yield f"{name}.{inner}", found
+        else:
+            found = problems if isinstance(problems, list) else [problems]
+            yield name, [{"code": str(each["code"]), "message": str(each["message"])} for each in found]
+
+
+def _sentence(name: str, problem: dict[str, str]) -> str:
+    if name in {"", "non_field_errors"} or name in problem["message"]:
+        return problem["message"]
+    return f"{name}: {problem['message']}"
+
+
+def _first_code(fields: dict[str, list[dict[str, str]]]) -> str:
+    return next((problems[0]["code"] for problems in fields.values()), "invalid")
+
+
+class Schema(AutoSchema):
+    """Adds the error answers that every endpoint can give to the OpenAPI document."""
+
+    def get_operation_id(self) -> str:
+        name = "_".join(part for part in self.path.strip("/").split("/") if part and not part.startswith("{"))
+        return f"{self.method.lower()}_{name.replace('.', '_')}"
+
+
+# Django's own handlers, for what never reaches a DRF view
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _answer_plainly(request, status=404, code="not_found", message=f"There is nothing at {request.path[:200]}.")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return _answer_plainly(request, status=500, code="internal_error", message=_INTERNAL)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _answer_plainly(request, status=400, code="bad_request", message="The request could not be understood.")
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _answer_plainly(request, status=403, code="permission_denied", message="You may not do this.")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    message = f"The form's protection against forgery failed ({reason}) Reload the page and try again."
+    return _answer_plainly(request, status=403, code="csrf_failed", message=message)
+
+
+def _answer_plainly(request: HttpRequest, *, status: int, code: str, message: str) -> HttpResponse:
+    if request.path.startswith("/v1"):
+        return JsonResponse(openai_error_body(code, message, status=status), status=status)
+    if request.path.startswith("/api") or "text/html" not in request.headers.get("Accept", ""):
+        return JsonResponse(error_body(code, message), status=status)
+    return render(request, "homelab/error.html", {"status": status, "message": message}, status=status)

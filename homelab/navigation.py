@@ -1,0 +1,39 @@
+"""The sidebar: one navigation for our pages and the admin."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+
+def stylesheet(request: HttpRequest) -> str:
+    return static("homelab/homelab.css")
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    return [
+        {
+            "title": "",
+            "items": [
+                _item("Models", "deployed_code", "admin:registry_modelregistry_changelist"),
+                _item("Jobs", "sync", "admin:registry_job_changelist"),
+                _item("Settings", "tune", "settings-page"),
+            ],
+        },
+        {
+            "title": "Behind it",
+            "separator": True,
+            "collapsible": True,
+            "items": [
+                _item("Caches", "hard_drive", "admin:cachemgr_cache_changelist"),
+                _item("Found repos", "inventory_2", "admin:cachemgr_cachedrepo_changelist"),
+                _item("Accounts", "person", "admin:auth_user_changelist"),
+                _item("API", "api", "docs"),
+            ],
+        },
+    ]
+
+
+def _item(title: str, icon: str, route: str) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": reverse_lazy(route)}

@@ -1,0 +1,245 @@
+"""The project's settings. Only this module reads the environment; `.env.example` explains each name."""
+
+import os
+import secrets
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import django_stubs_ext
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from homelab.env import Reader, load_env_file, wrong
+
+django_stubs_ext.monkeypatch()  # ModelForm[...] and the like, at run time too
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+load_env_file(Path(os.environ.get("HOMELAB_ENV_FILE", BASE_DIR / ".env")))
+env = Reader()
+
+GB = 10**9
+
+
+def _private_folder(path: Path) -> Path:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(f"The folder {path} cannot be made: {error.strerror}. Set DATA_DIR.") from error
+    return path
+
+
+def _secret_from(path: Path) -> str:
+    """The secret in the file, made at first start, readable by its owner alone."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text(encoding="ascii")
+    with open(descriptor, "w", encoding="ascii") as file:
+        file.write(secret := secrets.token_urlsafe(48))
+    return secret
+
+
+def _runtime_folder(data_dir: Path) -> Path:
+    """Where sockets live. Their paths end near 107 bytes, so a deep DATA_DIR gets a short folder instead."""
+    folder = data_dir / "run"
+    if len(os.fsencode(folder)) > 60:
+        name = f"homelab-{os.getuid()}-{sha256(os.fsencode(data_dir)).hexdigest()[:12]}"
+        folder = Path(tempfile.gettempdir()) / name
+    _private_folder(folder)
+    if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
+        raise ImproperlyConfigured(f"The folder {folder} belongs to somebody else. Set a shorter DATA_DIR.")
+    return folder
+
+
+# Where things are
+DATA_DIR = _private_folder(env.path("DATA_DIR", BASE_DIR / "data"))
+RUNTIME_DIR = _runtime_folder(DATA_DIR)
+HOST = env.text("HOST", "127.0.0.1")
+PORT = env.integer("PORT", 8000, minimum=1, maximum=65535)
+
+# Caches: paths and limits are the user's
+PRIMARY_CACHE_PATH = env.path("PRIMARY_CACHE_PATH", "~/.cache/huggingface/hub")
+PRIMARY_CACHE_LIMIT_BYTES = int(env.number("PRIMARY_CACHE_LIMIT_GB", 100, minimum=0.001, maximum=10**6) * GB)
+SECONDARY_CACHE_PATH = env.path("SECONDARY_CACHE_PATH", "/mnt/z/llm-models-cache")
+SECONDARY_CACHE_LIMIT_BYTES = int(env.number("SECONDARY_CACHE_LIMIT_GB", 2000, minimum=0.001, maximum=10**6) * GB)
+CACHE_WARNING_THRESHOLD = env.number("CACHE_WARNING_THRESHOLD", 0.9, minimum=0.01, maximum=1)
+CACHE_MONITOR_INTERVAL_SECONDS = env.integer("CACHE_MONITOR_INTERVAL_SECONDS", 300, minimum=1, maximum=86400)
+CACHE_ALLOWED_ROOTS = [
+    Path(os.path.expanduser(root))
+    for root in env.listing("CACHE_ALLOWED_ROOTS", ["~", "/mnt", "/media", "/run/media", "/srv", "/data"])
+]
+DISK_RESERVE_BYTES = int(env.number("DISK_RESERVE_GB", 2, minimum=0) * GB)
+
+# The Hub
+HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+HF_TOKEN = env.text("HF_TOKEN")
+
+# Engines
+KEEP_ALIVE_SECONDS = env.duration_seconds("KEEP_ALIVE", "5m")
+MAX_QUEUED_REQUESTS = env.integer("MAX_QUEUED_REQUESTS", 64, minimum=1, maximum=10_000)
+
+# Who may come in: see homelab/gate.py
+LOCAL_TRUST = env.boolean("LOCAL_TRUST", default=True)
+EXTRA_HOSTS = env.listing("ALLOWED_HOSTS")
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *EXTRA_HOSTS]
+SECRET_KEY = env.text("SECRET_KEY") or _secret_from(DATA_DIR / "secret_key")
+DEBUG = False
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_SAMESITE = "Strict"
+CSRF_COOKIE_SAMESITE = "Strict"
+# On http://localhost an HTTPS redirect, HSTS and Secure cookies would shut the owner out.
+SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008", "security.W012", "security.W016"]
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django.forms",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "homelab",
+    "cachemgr",
+    "registry",
+    "inference",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "homelab.owner.LocalOwnerMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "homelab.urls"
+ASGI_APPLICATION = "homelab.asgi.application"
+APPEND_SLASH = False
+LOGIN_URL = "admin:login"
+CSRF_FAILURE_VIEW = "homelab.api.csrf_failure"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
+
+# The database: SQLite unless DATABASE_URL names another
+
+
+def _database(url: str) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = environ.Env.db_url_config(url)
+    except Exception as error:  # django-environ raises whatever its parser meets
+        raise wrong("DATABASE_URL", url, "a URL such as postgres://user:password@host/name") from error
+    if not config.get("ENGINE"):
+        raise wrong("DATABASE_URL", url, "a URL such as postgres://user:password@host/name")
+    if config["ENGINE"] == "django.db.backends.sqlite3":
+        # IMMEDIATE: a transaction that reads first and writes later would meet "database is locked".
+        config["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        }
+    return config
+
+
+DATABASES = {"default": _database(env.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}"))}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# The broker: a wake-up line only, jobs are rows
+REDIS_URL = env.text("REDIS_URL")
+BROKER_SOCKET = RUNTIME_DIR / "broker.sock"
+CELERY_BROKER_URL = REDIS_URL or f"redis+socket://{BROKER_SOCKET}"
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 2, "socket_timeout": 30}
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TASK_ROUTES = {"registry.tasks.run_job": {"queue": "transfers"}}
+CELERY_BEAT_SCHEDULE = {
+    "measure every cache": {
+        "task": "cachemgr.tasks.measure_caches",
+        "schedule": CACHE_MONITOR_INTERVAL_SECONDS,
+        # A worker that was away wakes up to one measurement, not to one for each beat that it missed.
+        "options": {"expires": CACHE_MONITOR_INTERVAL_SECONDS * 0.9},
+    },
+    "queue again what lost its worker": {
+        "task": "registry.tasks.reconcile_jobs",
+        "schedule": 60,
+        "options": {"expires": 55},
+    },
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["homelab.owner.LocalOwnerAuthentication", "homelab.owner.SessionSignIn"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "homelab.api.Schema",
+    "EXCEPTION_HANDLER": "homelab.api.answer_exception",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Homelab LLM Server",
+    "DESCRIPTION": "Models on several drives of one box: what fits where, downloads, and loading on request.",
+    "VERSION": "0.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": "/api/",
+}
+
+UNFOLD = {
+    "SITE_TITLE": "Homelab LLM Server",
+    "SITE_HEADER": "Homelab LLM Server",
+    "SITE_SYMBOL": "dns",
+    "SITE_URL": "/settings",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "STYLES": ["homelab.navigation.stylesheet"],
+    "SIDEBAR": {"show_search": True, "navigation": "homelab.navigation.sidebar"},
+}
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+SERVESTATIC_USE_FINDERS = True
+SERVESTATIC_AUTOREFRESH = False
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+    "loggers": {"httpx2": {"level": "WARNING"}, "httpx": {"level": "WARNING"}},
+}

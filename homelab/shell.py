@@ -1,0 +1,43 @@
+"""The base of our `manage.py` commands: errors are sentences, output is for people, or JSON with `--json`."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.core.serializers.json import DjangoJSONEncoder
+from rich.console import Console
+
+from homelab.errors import HomelabError
+
+
+class ShellCommand(BaseCommand):
+    """Subclasses write `add_options` and `run`. Exit status: 0 done, 1 the answer is no or an error."""
+
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="Print JSON instead of text.")
+        self.add_options(parser)
+
+    def add_options(self, parser: ArgumentParser) -> None:
+        """For subclasses: their own arguments."""
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.as_json = bool(options["json"])
+        try:
+            self.run(**options)
+        except HomelabError as error:
+            raise CommandError(error.message) from error
+        except KeyboardInterrupt as error:
+            raise CommandError("Stopped.") from error
+
+    def run(self, **options: Any) -> None:
+        raise NotImplementedError
+
+    @property
+    def console(self) -> Console:
+        return Console(file=self.stdout, highlight=False, soft_wrap=True)  # type: ignore[arg-type]
+
+    def print_json(self, data: Any) -> None:
+        self.stdout.write(json.dumps(data, indent=2, cls=DjangoJSONEncoder))

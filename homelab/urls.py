@@ -1,0 +1,32 @@
+"""Every route. `/health` is for everybody, the rest is behind the gate."""
+
+from django.contrib import admin
+from django.http import HttpRequest, JsonResponse
+from django.urls import include, path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from cachemgr.pages import settings_page
+
+
+def health(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"status": "ok"})
+
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="settings-page"), name="home"),
+    path("health", health, name="health"),
+    path("settings", admin.site.admin_view(settings_page), name="settings-page"),
+    path("admin/", admin.site.urls),
+    path("api/cache/", include("cachemgr.urls")),
+    path("api/", include("inference.urls")),
+    path("api/", include("registry.urls")),
+    path("v1/", include("inference.openai.urls")),
+    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+]
+
+handler400 = "homelab.api.bad_request"
+handler403 = "homelab.api.permission_denied"
+handler404 = "homelab.api.page_not_found"
+handler500 = "homelab.api.server_error"

@@ -1,0 +1,46 @@
+"""Errors of serving.
+
+HomelabError
+  EngineFailed (500)         the engine did not start, or died; the message has its last words
+  InsufficientMemory (503)   the model does not fit into memory, whoever leaves
+  Overloaded (503)           too many requests wait already
+  ModelBusy (409)            it is answering requests
+  BadRequest (400)           a field of an OpenAI request; `param` names it
+"""
+
+from homelab.errors import Conflict, HomelabError
+
+
+class EngineFailed(HomelabError):
+    code = "engine_failed"
+    status = 500
+
+
+class InsufficientMemory(HomelabError):
+    code = "insufficient_memory"
+    status = 503
+
+
+class Overloaded(HomelabError):
+    code = "overloaded"
+    status = 503
+    retry_after_seconds = 5
+
+
+class NoPool(HomelabError):
+    code = "no_engines_here"
+    status = 503
+
+
+class ModelBusy(Conflict):
+    code = "model_busy"
+
+
+class BadRequest(HomelabError):
+    code = "invalid_value"
+    status = 400
+
+    def __init__(self, message: str, *, param: str, code: str = "invalid_value") -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code

@@ -1,0 +1,199 @@
+"""The admin of models and jobs: doors to the services. Every change of state is a POST."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Model, QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.decorators import action, display
+
+from cachemgr.units import format_bytes
+from homelab.errors import HomelabError
+from registry import services
+from registry.forms import RegisterModelForm
+from registry.models import Job, ModelRegistry
+
+_MODEL_COLORS = {
+    "registered": "info",
+    "downloading": "warning",
+    "moving": "warning",
+    "ready": "success",
+    "missing": "danger",
+    "failed": "danger",
+}
+_JOB_COLORS = {"queued": "info", "running": "warning", "done": "success", "failed": "danger", "cancelled": "info"}
+_FORM = ("model_name", "hf_path", "cache_location", "cache_path", "estimated_size_mb", "wanted_revision", "pinned", "download")
+_FACTS = ("model_name", "hf_path", "status", "progress", "error", "place", "size", "revision", "use", "created_at")
+
+
+@admin.register(ModelRegistry)
+class ModelRegistryAdmin(ModelAdmin):
+    """Registering is an add form; a registered model is a page of facts with buttons."""
+
+    list_display = ("model_name", "hf_path", "location", "size", "state", "progress", "last_used_at")
+    list_filter = ("cache_location", "status", "pinned")
+    search_fields = ("model_name", "hf_path")
+    list_per_page = 50
+    conditional_fields = {"cache_path": "cache_location == 'custom'"}
+    actions = ("download_selected", "forget_selected")
+    actions_submit_line = ("download_now",)
+    change_form_outer_before_template = "registry/live.html"
+    list_before_template = "registry/live.html"
+
+    def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        if obj is None:
+            return [(None, {"fields": _FORM})]
+        return [(None, {"fields": _FACTS}), ("Settings", {"fields": ("pinned",)})]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return () if obj is None else _FACTS
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        if obj is None:
+            kwargs["form"] = RegisterModelForm
+            kwargs["fields"] = RegisterModelForm.Meta.fields
+        return super().get_form(request, obj, change, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: Any) -> None:
+        if change:
+            services.change(obj, {"pinned": obj.pinned})
+            return self._run_submit_line(request, obj)
+        assert isinstance(form, RegisterModelForm)
+        registration = form.proposal.execute()
+        obj.pk = registration.model.pk
+        obj.refresh_from_db()
+        for notice in registration.notices:
+            messages.warning(request, notice.message)
+        if form.cleaned_data["download"]:
+            self._download(request, obj)
+
+    def _run_submit_line(self, request: HttpRequest, obj: ModelRegistry) -> None:
+        for each in self.get_actions_submit_line(request, str(obj.pk)):
+            if each.action_name in request.POST:
+                each.method(request, obj)
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Whatever refuses at the last moment (others were faster) is a sentence on the page."""
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except HomelabError as error:
+            messages.error(request, error.message)
+            return redirect(request.get_full_path())
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
+        response = super().response_add(request, obj, post_url_continue)
+        is_plain = "_addanother" not in request.POST and "_continue" not in request.POST
+        return redirect("admin:registry_modelregistry_change", obj.pk) if is_plain else response
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False  # forgetting a model is an action that keeps its files; see forget_selected
+
+    @action(description="Download", icon="download")
+    def download_now(self, request: HttpRequest, obj: ModelRegistry) -> None:
+        self._download(request, obj)
+
+    @admin.action(description="Download")
+    def download_selected(self, request: HttpRequest, queryset: QuerySet[ModelRegistry]) -> None:
+        for model in queryset:
+            self._download(request, model)
+
+    @admin.action(description="Forget (their files stay where they are)")
+    def forget_selected(self, request: HttpRequest, queryset: QuerySet[ModelRegistry]) -> None:
+        for model in queryset:
+            with_sentence(request, lambda model=model: services.forget(model), done=f"{model} is forgotten. Its files were left alone.")
+
+    def _download(self, request: HttpRequest, model: ModelRegistry) -> None:
+        with_sentence(request, lambda: services.request_download(model), done=f"The download of {model} is queued.")
+
+    @display(description="Cache", ordering="cache_location")
+    def location(self, obj: ModelRegistry) -> str:
+        return obj.cache_location
+
+    @display(description="Lives in")
+    def place(self, obj: ModelRegistry) -> str:
+        return f"{obj.get_cache_location_display()}: {services.cache_path_of(obj)}"
+
+    @display(description="Size", ordering="model_size_mb")
+    def size(self, obj: ModelRegistry) -> str:
+        return format_bytes(obj.size_bytes) if obj.size_bytes is not None else "unknown"
+
+    @display(description="State", ordering="status", label=_MODEL_COLORS)
+    def state(self, obj: ModelRegistry) -> str:
+        return obj.status
+
+    @display(description="Used")
+    def use(self, obj: ModelRegistry) -> str:
+        if obj.last_used_at is None:
+            return "never"
+        return f"{obj.use_count} times, last on {obj.last_used_at:%Y-%m-%d %H:%M} UTC"
+
+    @display(description="Work")
+    def progress(self, obj: ModelRegistry) -> SafeString | str:
+        job = obj.jobs.first()
+        return progress_bar(job) if job and job.is_open else "none"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).prefetch_related("jobs")
+
+
+@admin.register(Job)
+class JobAdmin(ModelAdmin):
+    """Work that runs, waits, or is over. Live where it runs."""
+
+    list_display = ("model", "kind", "state_label", "progress", "attempt", "created_at", "error_message")
+    list_filter = ("state", "kind")
+    list_select_related = ("model",)
+    list_before_template = "registry/live.html"
+    actions = ("cancel_selected",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return request.method == "POST" and obj is None  # the list's actions; a row is read-only
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return bool(request.user.is_staff)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    @admin.action(description="Cancel", permissions=["view"])
+    def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        for job in queryset:
+            with_sentence(request, lambda job=job: services.cancel_job(job), done=f"The {job.kind} of {job.model} ends.")
+
+    @display(description="State", ordering="state", label=_JOB_COLORS)
+    def state_label(self, obj: Job) -> str:
+        return obj.state
+
+    @display(description="Progress")
+    def progress(self, obj: Job) -> SafeString:
+        return progress_bar(obj)
+
+
+def progress_bar(job: Job) -> SafeString:
+    """A bar that live.js keeps up to date while the job is open."""
+    return format_html(
+        '<div class="hl-job" data-job="{}" data-open="{}"><progress class="hl-progress" max="100" value="{}"></progress>'
+        '<span class="hl-job-text">{}</span></div>',
+        job.pk,
+        str(job.is_open).lower(),
+        job.percent,
+        f"{job.stage or job.state}: {format_bytes(job.bytes_done)} of {format_bytes(job.bytes_total)}",
+    )
+
+
+def with_sentence(request: HttpRequest, work: Any, *, done: str) -> None:
+    """Does it and says so, or says why not."""
+    try:
+        work()
+    except HomelabError as error:
+        messages.error(request, error.message)
+    else:
+        messages.success(request, done)

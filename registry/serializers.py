@@ -1,0 +1,160 @@
+"""JSON for models and jobs."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from cachemgr.models import Cache
+from cachemgr.serializers import MegabytesField
+from registry.models import NAME_PATTERN, Job, ModelRegistry
+from registry.services import Wish, cache_path_of
+
+_REVISION = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,98}\Z"
+
+
+class ModelSerializer(serializers.ModelSerializer[ModelRegistry]):
+    """`cache_path` is the directory that counts now: for primary and secondary that of `.env`."""
+
+    cache_path = serializers.SerializerMethodField()
+    model_size_mb = serializers.SerializerMethodField()
+    estimated_size_mb = serializers.SerializerMethodField()
+    size_bytes = serializers.IntegerField(allow_null=True)
+    context_length = serializers.IntegerField(allow_null=True)
+
+    class Meta:
+        model = ModelRegistry
+        fields = [
+            "model_name",
+            "hf_path",
+            "cache_location",
+            "cache_path",
+            "model_size_mb",
+            "estimated_size_mb",
+            "size_bytes",
+            "status",
+            "error",
+            "pinned",
+            "revision",
+            "context_length",
+            "metadata",
+            "created_at",
+            "last_used_at",
+            "use_count",
+        ]
+
+    def get_cache_path(self, model: ModelRegistry) -> str:
+        return cache_path_of(model)
+
+    def get_model_size_mb(self, model: ModelRegistry) -> float | None:
+        return plain_number(model.model_size_mb)
+
+    def get_estimated_size_mb(self, model: ModelRegistry) -> float | None:
+        return plain_number(model.estimated_size_mb)
+
+
+def plain_number(number: float | None) -> float | None:
+    """14000.0 -> 14000, as it was given."""
+    if number is None:
+        return None
+    return int(number) if number == int(number) else round(number, 1)
+
+
+class JobSerializer(serializers.ModelSerializer[Job]):
+    model = serializers.CharField(source="model.model_name")
+    percent = serializers.FloatField()
+    eta_seconds = serializers.IntegerField(allow_null=True)
+    rate_bytes_per_second = serializers.IntegerField(source="rate")
+
+    class Meta:
+        model = Job
+        fields = [
+            "id",
+            "kind",
+            "model",
+            "state",
+            "stage",
+            "bytes_done",
+            "bytes_total",
+            "percent",
+            "rate_bytes_per_second",
+            "eta_seconds",
+            "attempt",
+            "cancel_requested",
+            "error_code",
+            "error_message",
+            "created_at",
+            "started_at",
+            "finished_at",
+        ]
+
+
+class NoticeSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class RegisteredModelSerializer(ModelSerializer):
+    """The answer to a registration: the model, what to know about it, and the job if a download was asked for."""
+
+    warnings = NoticeSerializer(many=True, read_only=True)
+    job = JobSerializer(read_only=True, allow_null=True)
+
+    class Meta(ModelSerializer.Meta):
+        fields = [*ModelSerializer.Meta.fields, "warnings", "job"]
+
+
+class WishSerializer(serializers.Serializer[Any]):
+    """The body of a registration. Without a location the recommended one is taken; without a size the Hub is asked."""
+
+    model_name = serializers.RegexField(
+        NAME_PATTERN,
+        error_messages={
+            "invalid": "A name begins with a letter or digit and goes on with up to 95 letters, digits, dots, colons, _ or -; "
+            "'estimate' is taken."
+        },
+    )
+    hf_path = serializers.CharField(max_length=200)
+    cache_location = serializers.ChoiceField(choices=Cache.Location.choices, required=False, allow_null=True)
+    cache_path = serializers.CharField(required=False, allow_null=True, allow_blank=True, trim_whitespace=False)
+    estimated_size_mb = MegabytesField(required=False, allow_null=True)
+    revision = serializers.RegexField(_REVISION, default="main")
+    pinned = serializers.BooleanField(default=False)
+    download = serializers.BooleanField(default=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs.get("cache_path") and attrs.get("cache_location") not in {Cache.Location.CUSTOM, None}:
+            message = f"cache_path is for custom only: the {attrs['cache_location']} cache has its path from .env."
+            raise serializers.ValidationError({"cache_path": message}, code="path_without_custom")
+        return attrs
+
+    def wish(self) -> Wish:
+        data = self.validated_data
+        return Wish(
+            model_name=data["model_name"],
+            hf_path=data["hf_path"],
+            cache_location=data.get("cache_location") or ("custom" if data.get("cache_path") else None),
+            cache_path=data.get("cache_path"),
+            estimated_bytes=data.get("estimated_size_mb"),
+            wanted_revision=data["revision"],
+            pinned=data["pinned"],
+        )
+
+
+class ModelChangeSerializer(serializers.Serializer[Any]):
+    """What PATCH may change. Another location is taken for a model whose files are not there yet."""
+
+    cache_location = serializers.ChoiceField(choices=Cache.Location.choices, required=False)
+    cache_path = serializers.CharField(required=False, allow_null=True, allow_blank=True, trim_whitespace=False)
+    pinned = serializers.BooleanField(required=False)
+
+
+class EstimateSerializer(serializers.Serializer[Any]):
+    """`source` of the size: hub, name, or unknown."""
+
+    hf_path = serializers.CharField()
+    size_mb = MegabytesField(source="size_bytes")
+    size_bytes = serializers.IntegerField()
+    source = serializers.CharField()
+    file_count = serializers.IntegerField(allow_null=True)
+    recommended_cache = serializers.CharField(allow_null=True)
+    warnings = NoticeSerializer(many=True)

@@ -1,0 +1,318 @@
+"""Registering, estimating, finding and forgetting models. The doors (API, admin, shell) all come through here."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery import current_app
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from kombu.exceptions import OperationalError
+
+from cachemgr import services as caches
+from cachemgr import space
+from cachemgr.errors import InsufficientSpace
+from cachemgr.layout import is_repo_id, repo_folder
+from cachemgr.models import Cache, CachedRepo, CacheSnapshot
+from cachemgr.monitor import current_snapshot
+from cachemgr.scan import RevisionReport
+from cachemgr.space import Verdict
+from cachemgr.stats import current_rules, figures_now
+from cachemgr.units import MB, format_bytes
+from homelab.errors import InvalidValue
+from registry.adoption import describe_revision, loadable_revision
+from registry.errors import HubError, JobOpen, NameTaken, NotNow, UnknownModel
+from registry.hub import HubSnapshot, read_hub
+from registry.models import Job, ModelRegistry
+from registry.sizes import guess_size_bytes
+
+logger = logging.getLogger(__name__)
+
+HUB_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user asks for. `cache_location` None: the recommended one. `estimated_bytes` None: find out."""
+
+    model_name: str
+    hf_path: str
+    cache_location: str | None = None
+    cache_path: str | None = None
+    estimated_bytes: int | None = None
+    wanted_revision: str = "main"
+    pinned: bool = False
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A warning that does not stop anything. Codes: space_low, cache_unavailable, size_unknown, size_guessed, hub_…"""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Size:
+    """`source`: given, hub, name, or unknown (then 0 bytes)."""
+
+    size_bytes: int
+    source: str
+    notices: tuple[Notice, ...] = ()
+    snapshot: HubSnapshot | None = None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A registration that was thought through, and not written yet. `execute` writes it."""
+
+    wish: Wish
+    size: Size
+    cache: Cache
+    measured: CacheSnapshot
+    verdict: Verdict
+
+    def execute(self) -> "Registration":
+        """Makes the row and books its bytes in one transaction. Raises NameTaken, or InsufficientSpace if others were
+        faster."""
+        cache = caches.keep(self.cache)
+        model = _row(self.wish, size=self.size, cache=cache)
+        try:
+            with transaction.atomic():
+                model.save()
+                verdict = _book_or_adopt(model, cache=cache, measured=self.measured, size=self.size)
+        except IntegrityError as error:
+            raise name_taken(self.wish.model_name) from error
+        return Registration(model, verdict, [*self.size.notices, *notices_of(verdict)])
+
+
+@dataclass(frozen=True)
+class Registration:
+    model: ModelRegistry
+    verdict: Verdict
+    notices: list[Notice] = field(default_factory=list)
+
+
+def propose(wish: Wish) -> Proposal:
+    """Checks the names, the place and the space; writes nothing. Raises InvalidValue (400), NameTaken (409).
+
+    A verdict that refuses is part of the answer: a form shows it beside the field, `register` raises it.
+    """
+    check_names(wish)
+    size = find_size(wish)
+    cache = choose_cache(wish, size=size)
+    measured = current_snapshot(cache)
+    required = 0 if _present_revision(wish.hf_path, cache=cache, measured=measured) else size.size_bytes
+    verdict = space.check_space(figures_now(cache, measured), required_bytes=required, rules=current_rules())
+    return Proposal(wish, size, cache, measured, verdict)
+
+
+def register(wish: Wish) -> Registration:
+    """Registers a model and books its bytes. Nothing is downloaded. Raises what `propose` raises, and InsufficientSpace
+    (507)."""
+    proposal = propose(wish)
+    if proposal.verdict.is_refusal:
+        raise shortage(proposal)
+    return proposal.execute()
+
+
+def shortage(proposal: Proposal) -> InsufficientSpace:
+    ways = caches.ways_out(proposal.cache, required_bytes=proposal.size.size_bytes)
+    return InsufficientSpace(proposal.verdict, actions=ways)
+
+
+def name_taken(model_name: str) -> NameTaken:
+    return NameTaken(f"There is a model named {model_name} already. Choose another name.")
+
+
+def _row(wish: Wish, *, size: Size, cache: Cache) -> ModelRegistry:
+    megabytes = size.size_bytes / MB or None
+    return ModelRegistry(
+        model_name=wish.model_name,
+        hf_path=wish.hf_path,
+        cache_location=cache.location,
+        cache_path=cache.path if cache.location == Cache.Location.CUSTOM else None,
+        estimated_size_mb=megabytes,
+        model_size_mb=megabytes,
+        wanted_revision=wish.wanted_revision,
+        pinned=wish.pinned,
+    )
+
+
+def _book_or_adopt(model: ModelRegistry, *, cache: Cache, measured: CacheSnapshot, size: Size) -> Verdict:
+    """A repo that already lies complete in that cache needs no bytes: the row is ready at once."""
+    revision = _present_revision(model.hf_path, cache=cache, measured=measured)
+    if revision is None:
+        return caches.book(
+            cache, owner=model.owner_key, repo_id=model.hf_path, required_bytes=size.size_bytes, measured=measured
+        )
+    model.mark(ModelRegistry.Status.READY, **describe_revision(revision))
+    return space.check_space(figures_now(cache, measured), required_bytes=0, rules=current_rules())
+
+
+def _present_revision(hf_path: str, *, cache: Cache, measured: CacheSnapshot) -> RevisionReport | None:
+    if cache.pk is None or measured.state not in {"ok", "read_only"}:
+        return None
+    repo = CachedRepo.objects.filter(cache=cache, folder=repo_folder(hf_path)).first()
+    return loadable_revision(repo) if repo else None
+
+
+def check_names(wish: Wish) -> None:
+    check_hf_path(wish.hf_path)
+    try:
+        ModelRegistry(model_name=wish.model_name, hf_path=wish.hf_path).clean_fields(exclude=["cache_path"])
+    except ValidationError as error:
+        name, problems = next(iter(error.error_dict.items()))
+        raise InvalidValue(problems[0].messages[0], field=name, code=problems[0].code or "invalid") from error
+    if ModelRegistry.objects.filter(model_name=wish.model_name).exists():
+        raise name_taken(wish.model_name)
+
+
+def check_hf_path(hf_path: str) -> None:
+    if not is_repo_id(hf_path):
+        message = f"hf_path {hf_path[:80]!r} is no repo on the Hub. It is org/name, or name alone as in gpt2."
+        raise InvalidValue(message, field="hf_path", code="invalid_repo_id")
+
+
+def find_size(wish: Wish) -> Size:
+    """The given estimate, else the Hub's list, else a guess from the name, else unknown. Waits 5 s at most."""
+    if wish.estimated_bytes is not None:
+        return Size(wish.estimated_bytes, "given")
+    try:
+        snapshot = ask_hub(wish.hf_path, revision=wish.wanted_revision)
+        return Size(snapshot.size_bytes, "hub", snapshot=snapshot)
+    except HubError as error:
+        return _guess(wish.hf_path, Notice(error.code, error.message))
+
+
+def _guess(hf_path: str, trouble: Notice) -> Size:
+    guess = guess_size_bytes(hf_path)
+    if guess is None:
+        unknown = Notice("size_unknown", "Nobody can tell its size yet. The exact one is booked before a download starts.")
+        return Size(0, "unknown", (trouble, unknown))
+    guessed = Notice("size_guessed", f"Its size is guessed from its name: {format_bytes(guess)}.")
+    return Size(guess, "name", (trouble, guessed))
+
+
+def ask_hub(hf_path: str, *, revision: str, wait_seconds: float = HUB_SECONDS) -> HubSnapshot:
+    return read_hub(
+        hf_path, revision=revision, endpoint=settings.HF_ENDPOINT, token=settings.HF_TOKEN, wait_seconds=wait_seconds
+    )
+
+
+def choose_cache(wish: Wish, *, size: Size) -> Cache:
+    """The named cache, or the recommended one, or primary where it fits nowhere (and is refused with its numbers)."""
+    location = wish.cache_location
+    if location is None:
+        best = space.recommend(caches.check_configured(required_bytes=size.size_bytes))
+        location = best.figures.location if best else Cache.Location.PRIMARY
+    if location != Cache.Location.CUSTOM:
+        return caches.find_cache(location)
+    return caches.find_cache(location, path=wish.cache_path)
+
+
+def notices_of(verdict: Verdict) -> list[Notice]:
+    if verdict.limiting_factor == "unavailable":
+        return [Notice("cache_unavailable", f"{verdict.message} The download needs it.")]
+    return [Notice("space_low", verdict.message)] if verdict.warning else []
+
+
+def get_model(name: str) -> ModelRegistry:
+    found = ModelRegistry.objects.named(name)
+    if found is None:
+        raise UnknownModel(f"There is no model named {name[:100]!r}. GET /api/models lists them.")
+    return found
+
+
+def cache_of(model: ModelRegistry) -> Cache:
+    """Where the row says that the model lives: SQL by hand counts as much as we do."""
+    return caches.keep(caches.find_cache(model.cache_location, path=model.cache_path))
+
+
+def cache_path_of(model: ModelRegistry) -> str:
+    """The directory that counts for the row now."""
+    configured: dict[str, Any] = {"primary": settings.PRIMARY_CACHE_PATH, "secondary": settings.SECONDARY_CACHE_PATH}
+    return str(configured.get(model.cache_location, model.cache_path or ""))
+
+
+def request_download(model: ModelRegistry) -> Job:
+    """Queues a download. Asking twice is safe: an open one is answered. A finished one checks what is there."""
+    try:
+        with transaction.atomic():
+            job = Job.objects.create(kind=Job.Kind.DOWNLOAD, model=model, bytes_total=model.size_bytes or 0)
+            if model.status != ModelRegistry.Status.READY:  # what is ready stays usable while it is checked
+                model.mark(ModelRegistry.Status.DOWNLOADING)
+    except IntegrityError:
+        open_job = Job.objects.open().filter(model=model).first()
+        if open_job is None or open_job.kind != Job.Kind.DOWNLOAD:
+            raise JobOpen(f"{model} has unfinished work. Wait for it, or cancel it under Jobs.") from None
+        return open_job
+    transaction.on_commit(lambda: wake_worker(job))
+    return job
+
+
+def wake_worker(job: Job) -> None:
+    """A message with the job's number. Lost or doubled, it changes nothing: the row is what counts."""
+    try:
+        current_app.send_task("registry.tasks.run_job", args=[job.pk])
+    except OperationalError as error:
+        logger.warning("The broker does not answer (%s). Job %s starts within a minute of its return.", error, job.pk)
+
+
+def cancel_job(job: Job) -> Job:
+    """A queued job ends at once; a running one is told, and ends within seconds."""
+    if not job.is_open:
+        raise NotNow(f"Job {job.pk} is {job.state} already.")
+    Job.objects.filter(pk=job.pk).update(cancel_requested=True)
+    if job.claim():
+        job.close(Job.State.CANCELLED)
+        give_up_download(job.model, status=ModelRegistry.Status.REGISTERED)
+    job.refresh_from_db()
+    return job
+
+
+def give_up_download(model: ModelRegistry, *, status: ModelRegistry.Status, error: str = "") -> None:
+    """After a download that ended early. A model that was ready before it still is."""
+    ModelRegistry.objects.filter(pk=model.pk, status=ModelRegistry.Status.DOWNLOADING).update(status=status, error=error)
+
+
+def relocate(model: ModelRegistry, *, cache_location: str, cache_path: str | None) -> Verdict:
+    """Another place for a model that is not downloaded yet: its promise of space moves along."""
+    if model.status not in {ModelRegistry.Status.REGISTERED, ModelRegistry.Status.FAILED}:
+        raise NotNow(f"{model} is {model.status}: its files have to move, and its row alone must not.")
+    cache = caches.keep(caches.find_cache(cache_location, path=cache_path))
+    measured = current_snapshot(cache)
+    with transaction.atomic():
+        model.cache_location = cache.location
+        model.cache_path = cache.path if cache.location == Cache.Location.CUSTOM else None
+        model.save(update_fields=["cache_location", "cache_path"])
+        required = model.size_bytes or 0
+        return caches.book(cache, owner=model.owner_key, repo_id=model.hf_path, required_bytes=required, measured=measured)
+
+
+def change(model: ModelRegistry, values: dict[str, Any]) -> None:
+    """What a PATCH or the admin's form changes."""
+    location = values.get("cache_location", model.cache_location)
+    path = values.get("cache_path") if location == Cache.Location.CUSTOM else None
+    if "cache_location" in values or "cache_path" in values:
+        target = caches.find_cache(location, path=path or model.cache_path)
+        if target.path != cache_path_of(model):
+            relocate(model, cache_location=location, cache_path=target.path)
+    if "pinned" in values:
+        model.pinned = values["pinned"]
+        model.save(update_fields=["pinned"])
+
+
+def has_no_files(model: ModelRegistry) -> bool:
+    """True when no scan ever found files of it: forgetting it needs no choice."""
+    return not CachedRepo.objects.filter(folder=repo_folder(model.hf_path)).exists()
+
+
+def forget(model: ModelRegistry) -> None:
+    """Removes the row and its promise of space. Its files stay where they are; a scan adopts them again."""
+    if Job.objects.open().filter(model=model).exists():
+        raise JobOpen(f"{model} has unfinished work. Cancel it first, under Jobs.")
+    with transaction.atomic():
+        caches.release(model.owner_key)
+        model.delete()
