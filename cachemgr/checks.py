@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core import checks
+from django.core.checks import CheckMessage, Error, register
 
 from cachemgr.drives import DriveReport, ProbeRequest, folders_to_make, probe_drive
 from cachemgr.units import format_bytes
@@ -43,8 +44,8 @@ def _check_cache(name: str, path: Path, limit_bytes: int) -> list[CheckMessage]:
         return []  # it is made at the first measurement
     report = probe_drive(ProbeRequest(str(path)), limit_seconds=2, lock_folder=settings.RUNTIME_DIR)
     if report.state != "ok":
-        hint = f"Mount the drive, make the folder, or set {name}_CACHE_PATH in .env. Until then models cannot be stored there."
-        return [Warning(report.message, hint=hint, id="cachemgr.W001")]
+        hint = f"Mount the drive, make the folder, or set {name}_CACHE_PATH. Until then no model can be stored there."
+        return [checks.Warning(report.message, hint=hint, id="cachemgr.W001")]
     return _check_limit(name, path, limit_bytes=limit_bytes, report=report)
 
 
@@ -53,6 +54,7 @@ def _check_limit(name: str, path: Path, *, limit_bytes: int, report: DriveReport
     safe_bytes = int(report.disk.total_bytes * _SAFE_SHARE)
     if limit_bytes <= safe_bytes:
         return []
-    message = f"{name}_CACHE_LIMIT_GB is {format_bytes(limit_bytes)}, but the disk of {path} has {format_bytes(report.disk.total_bytes)}."
+    limit, total = format_bytes(limit_bytes), format_bytes(report.disk.total_bytes)
+    message = f"{name}_CACHE_LIMIT_GB is {limit}, but the disk of {path} has {total}."
     hint = f"Set it to at most 80 % of the disk: {name}_CACHE_LIMIT_GB={safe_bytes / 10**9:.0f}"
-    return [Warning(message, hint=hint, id="cachemgr.W002")]
+    return [checks.Warning(message, hint=hint, id="cachemgr.W002")]

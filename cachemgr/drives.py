@@ -62,7 +62,9 @@ class ProbeRequest:
 
 def probe_drive(request: ProbeRequest, *, limit_seconds: float, lock_folder: Path) -> DriveReport:
     started = time.monotonic()
-    hung = DriveReport("unresponsive", f"{request.path} did not answer within {limit_seconds:g} s. Is the drive asleep or gone?")
+    hung = DriveReport(
+        "unresponsive", f"{request.path} did not answer within {limit_seconds:g} s. Is the drive asleep or gone?"
+    )
     with _one_child_per_drive(request.path, lock_folder, limit_seconds) as lock:
         report = hung if lock is None else _ask_child(request, lock, limit_seconds) or hung
     return replace(report, duration_seconds=time.monotonic() - started)
@@ -140,7 +142,7 @@ def folders_to_make(path: Path, *, own_folders: tuple[Path, ...]) -> str:
 
 
 def is_on_mounted_drive(path: Path, *, root: Path) -> bool:
-    """True when the path, or a folder between it and the mount root, is a mount point. Asks the kernel's table alone."""
+    """True when the path, or a folder between it and the mount root, is a mount point. Asks the kernel alone."""
     mounts = mount_points()
     candidates = [path, *path.parents]
     return any(str(each) in mounts for each in candidates[: candidates.index(root)])

@@ -25,7 +25,9 @@ class Cache(models.Model):
 
     location = models.CharField(max_length=16, choices=Location)
     path = models.CharField(max_length=1024, unique=True)
-    limit_bytes = models.BigIntegerField(null=True, blank=True, help_text="Empty for a custom cache: its disk is its limit.")
+    limit_bytes = models.BigIntegerField(
+        null=True, blank=True, help_text="Empty for a custom cache: its disk is its limit."
+    )
     is_configured = models.BooleanField(default=False, help_text="Named by .env at the last start.")
     uuid = models.CharField(max_length=36, blank=True, help_text="The marker that the adopted drive carries.")
     created_at = models.DateTimeField(auto_now_add=True)

@@ -42,10 +42,14 @@ def measure_cache(cache: Cache, *, limit_seconds: float = REFRESH_SECONDS) -> Ca
 
 def current_snapshot(cache: Cache, *, limit_seconds: float = PROBE_SECONDS) -> CacheSnapshot:
     """The newest usage with the drive's sizes of this second, not stored. Measures in full where that is due."""
-    if cache.pk is None:
+    if cache._state.adding:
         return _snapshot(cache, _probe(cache, limit_seconds=limit_seconds), last=None)
     newest = cache.snapshots.first()
-    if newest is None or newest.figures_at is None or newest.age.total_seconds() > 2 * settings.CACHE_MONITOR_INTERVAL_SECONDS:
+    if (
+        newest is None
+        or newest.figures_at is None
+        or newest.age.total_seconds() > 2 * settings.CACHE_MONITOR_INTERVAL_SECONDS
+    ):
         return measure_cache(cache)
     return _snapshot(cache, _probe(cache, limit_seconds=limit_seconds), last=newest)
 
@@ -56,7 +60,7 @@ def look_up_repo(cache: Cache, *, repo_id: str, limit_seconds: float = REFRESH_S
 
 
 def _probe(cache: Cache, *, limit_seconds: float, scan: bool = False, repo: str | None = None) -> DriveReport:
-    is_new = cache.pk is not None and not cache.uuid  # a mere question leaves no trace on the drive
+    is_new = not cache._state.adding and not cache.uuid  # a mere question leaves no trace on the drive
     request = ProbeRequest(
         path=cache.path,
         uuid=cache.uuid or None,
@@ -105,10 +109,20 @@ def _store(cache: Cache, report: DriveReport) -> CacheSnapshot:
     return stored
 
 
-_STORED_FIELDS = (
-    "taken_at figures_at state message used_bytes disk_total_bytes disk_used_bytes disk_free_bytes inodes_free device "
-    "model_count duration_seconds"
-).split()
+_STORED_FIELDS = [
+    "taken_at",
+    "figures_at",
+    "state",
+    "message",
+    "used_bytes",
+    "disk_total_bytes",
+    "disk_used_bytes",
+    "disk_free_bytes",
+    "inodes_free",
+    "device",
+    "model_count",
+    "duration_seconds",
+]
 
 
 def current_slot() -> int:
@@ -117,7 +131,9 @@ def current_slot() -> int:
 
 def _snapshot(cache: Cache, report: DriveReport, *, last: CacheSnapshot | None) -> CacheSnapshot:
     """The report as a row; what it does not know is carried over from the last one, with that one's date."""
-    row = CacheSnapshot(cache=cache, state=report.state, message=report.message, duration_seconds=report.duration_seconds)
+    row = CacheSnapshot(
+        cache=cache, state=report.state, message=report.message, duration_seconds=report.duration_seconds
+    )
     if last is not None:
         for field in (*_DISK_FIELDS, "used_bytes", "model_count", "figures_at"):
             setattr(row, field, getattr(last, field))
@@ -153,7 +169,9 @@ def _store_repos(cache: Cache, contents: CacheReport) -> None:
     ]
     CachedRepo.objects.filter(cache=cache).exclude(folder__in=[row.folder for row in rows]).delete()
     changed = ["repo_type", "repo_id", "size_bytes", "partial_bytes", "revisions", "problems", "seen_at"]
-    CachedRepo.objects.bulk_create(rows, update_conflicts=True, unique_fields=["cache", "folder"], update_fields=changed)
+    CachedRepo.objects.bulk_create(
+        rows, update_conflicts=True, unique_fields=["cache", "folder"], update_fields=changed
+    )
 
 
 def _shrink_reservations(cache: Cache, repos: Iterable[RepoReport]) -> None:

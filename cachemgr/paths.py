@@ -20,12 +20,14 @@ def validate_custom_path(text: str, *, allowed_roots: Sequence[Path], kept_apart
     if not any(path.is_relative_to(root) and path != root for root in allowed_roots):
         roots = ", ".join(map(str, allowed_roots))
         raise InvalidCachePath(
-            f"{path} does not lie below an allowed folder ({roots}). Choose another, or add one to CACHE_ALLOWED_ROOTS.",
+            f"{path} lies below no allowed folder ({roots}). Choose another, or add one to CACHE_ALLOWED_ROOTS.",
             code="outside_allowed_roots",
         )
     for other in kept_apart:
         if path != other and (path.is_relative_to(other) or other.is_relative_to(path)):
-            raise InvalidCachePath(f"{path} lies inside or around {other}. Choose a folder of its own.", code="overlaps")
+            raise InvalidCachePath(
+                f"{path} lies inside or around {other}. Choose a folder of its own.", code="overlaps"
+            )
     return path
 
 
@@ -33,12 +35,15 @@ def _plain_text(text: str) -> str:
     if not text.strip():
         raise InvalidCachePath("cache_path is empty. A custom cache needs the absolute path of a folder.", code="empty")
     if len(text) > _MAX_LENGTH:
-        raise InvalidCachePath(f"cache_path has {len(text)} characters, at most {_MAX_LENGTH} are allowed.", code="too_long")
+        raise InvalidCachePath(
+            f"cache_path has {len(text)} characters, at most {_MAX_LENGTH} are allowed.", code="too_long"
+        )
     if any(unicodedata.category(character)[0] == "C" for character in text):
         raise InvalidCachePath("cache_path has a control or invisible character.", code="control_character")
     if not text.startswith("/"):
         raise InvalidCachePath(f"cache_path {text!r} is not absolute: it has to begin with /.", code="not_absolute")
     if os.path.normpath(text) != text.rstrip("/"):
-        raise InvalidCachePath(f"cache_path {text!r} has a part such as . or .. in it. Write it plainly.", code="not_plain")
+        raise InvalidCachePath(
+            f"cache_path {text!r} has a part such as . or .. in it. Write it plainly.", code="not_plain"
+        )
     return text.rstrip("/")
-

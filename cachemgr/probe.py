@@ -22,7 +22,10 @@ def probe(request: dict[str, Any]) -> dict[str, Any]:
     repo folder to scan, or null; `root` the folder below which no part of the path may be a link, or null.
     """
     path = request["path"]
-    if request["root"] and (real := os.path.realpath(path)) != os.path.realpath(request["root"]) + path[len(request["root"]) :]:
+    if (
+        request["root"]
+        and (real := os.path.realpath(path)) != os.path.realpath(request["root"]) + path[len(request["root"]) :]
+    ):
         return {"state": "missing", "message": f"{path} leads to {real} through a link. Give the real path."}
     try:
         _make_folders(path, how=request["make"])
@@ -75,7 +78,7 @@ def _make_folders(path: str, *, how: str) -> None:
 
 def _foreign(path: str, *, found: str | None) -> str:
     if found is None:
-        return f"{path} is there, but not the drive that was adopted: its marker {MARKER_FILE} is missing. Mount the drive."
+        return f"{path} is not the drive that was adopted: its marker {MARKER_FILE} is missing. Mount the drive."
     return f"{path} holds another drive than the one that was adopted (marker {found[:8]}). Mount the right one."
 
 

@@ -93,7 +93,9 @@ def scan_one_repo(path: str, *, folder: str) -> CacheReport:
 def report_from_json(data: dict[str, Any]) -> CacheReport:
     """The inverse of `dataclasses.asdict`, for a report that came from the child process."""
     return CacheReport(
-        used_bytes=data["used_bytes"], repos=tuple(map(_repo_from_json, data["repos"])), problems=tuple(data["problems"])
+        used_bytes=data["used_bytes"],
+        repos=tuple(map(_repo_from_json, data["repos"])),
+        problems=tuple(data["problems"]),
     )
 
 

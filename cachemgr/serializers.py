@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"\d{1,10}(\.\d{1,6})?")
 _MAX_MEGABYTES = 10**9
 
 
-class MegabytesField(serializers.Field[int, Any, float, Any]):
+class MegabytesField(serializers.Field[int, Any, Any, Any]):
     """A positive number of megabytes -> bytes. A string is taken if it is a plain number, as in a query."""
 
     default_error_messages = {
@@ -43,14 +43,14 @@ class MegabytesField(serializers.Field[int, Any, float, Any]):
             self.fail("not_positive" if re.fullmatch(r"-\d+(\.\d+)?", text) else "not_a_number", value=repr(data)[:40])
         return float(text)
 
-    def to_representation(self, value: float) -> float:
+    def to_representation(self, value: float) -> Any:
         return round(value / MB, 1)
 
 
 class GigabytesField(serializers.FloatField):
     """Bytes -> GB, for people."""
 
-    def to_representation(self, value: Any) -> float:
+    def to_representation(self, value: Any) -> Any:
         return round(value / GB, 3)
 
 

@@ -1,5 +1,6 @@
 """Caches by name, what fits where, and promises of space. Views, tasks and commands call these."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from django.conf import settings
@@ -41,7 +42,7 @@ def find_cache(location: str, *, path: str | None = None) -> Cache:
 
 def keep(cache: Cache) -> Cache:
     """The saved row of a cache that somebody is going to use."""
-    if cache.pk is not None:
+    if not cache._state.adding:
         return cache
     return Cache.objects.get_or_create(path=cache.path, defaults={"location": cache.location})[0]
 
@@ -50,7 +51,11 @@ def _configured_cache(location: str) -> Cache:
     found = Cache.objects.filter(location=location, is_configured=True).first()
     if found is None:
         known = ", ".join(Cache.Location.values)
-        raise InvalidValue(f"cache_location is {location!r}, but one of {known} is wanted.", field="cache_location", code="unknown_location")
+        raise InvalidValue(
+            f"cache_location is {location!r}, but one of {known} is wanted.",
+            field="cache_location",
+            code="unknown_location",
+        )
     return found
 
 
@@ -86,7 +91,7 @@ def book(cache: Cache, *, owner: str, repo_id: str, required_bytes: int, measure
     figures = figures_now(cache, measured)
     verdict = space.check_space(figures, required_bytes=required_bytes, rules=current_rules())
     if verdict.is_refusal:
-        raise InsufficientSpace(verdict, actions=ways_out(cache, required_bytes=required_bytes))
+        raise InsufficientSpace(verdict, actions=ways_out(verdict))
     folder = repo_folder(repo_id)
     present = CachedRepo.objects.filter(cache=cache, folder=folder).first()
     Reservation.objects.create(
@@ -104,19 +109,30 @@ def release(owner: str) -> None:
     Reservation.objects.filter(owner=owner).delete()
 
 
-def ways_out(cache: Cache, *, required_bytes: int) -> list[dict[str, str]]:
+def ways_out(verdict: Verdict) -> list[dict[str, str]]:
     """What the user can do about bytes that do not fit, by what the newest snapshots say: no drive is asked."""
-    ways = []
-    for other in Cache.objects.filter(is_configured=True).exclude(pk=cache.pk):
-        newest = other.snapshots.first()
-        if newest is None:
-            continue
-        verdict = space.check_space(figures_now(other, newest), required_bytes=required_bytes, rules=current_rules())
-        if verdict.sufficient:
-            ways.append({"action": "choose_cache", "cache_location": other.location, "sentence": f"It fits the {other.location} cache."})
-    if cache.limit_bytes is not None:
-        name = f"{cache.location.upper()}_CACHE_LIMIT_GB"
-        ways.append({"action": "raise_limit", "setting": name, "sentence": f"Or raise {name}, if the disk has room, or remove models."})
-    else:
-        ways.append({"action": "free_space", "sentence": "Or free space on that disk."})
+    figures = verdict.figures
+    ways = [
+        {
+            "action": "choose_cache",
+            "cache_location": other.figures.location,
+            "sentence": f"They fit the {other.figures.location} cache.",
+        }
+        for other in _verdicts_elsewhere(verdict)
+        if other.sufficient
+    ]
+    if verdict.limiting_factor == "limit":
+        name = f"{figures.location.upper()}_CACHE_LIMIT_GB"
+        ways.append(
+            {"action": "raise_limit", "setting": name, "sentence": f"Raise {name} in .env if the disk has room."}
+        )
+    ways.append({"action": "free_space", "sentence": "Remove models or files that are not needed there."})
     return ways
+
+
+def _verdicts_elsewhere(verdict: Verdict) -> Iterator[Verdict]:
+    for other in Cache.objects.filter(is_configured=True).exclude(path=verdict.figures.path):
+        newest = other.snapshots.first()
+        if newest is not None:
+            figures = figures_now(other, newest)
+            yield space.check_space(figures, required_bytes=verdict.required_bytes, rules=current_rules())

@@ -138,16 +138,16 @@ def recommend(verdicts: list[Verdict]) -> Verdict | None:
 def _explain(verdict: Verdict, *, rules: Rules) -> str:
     figures = verdict.figures
     needed, available = format_bytes(verdict.required_bytes), format_bytes(verdict.available_bytes)
-    name = f"The {figures.location} cache ({figures.path})"
+    name = f"the {figures.location} cache ({figures.path})"
     if not figures.is_usable:
-        return f"{name} cannot be used now: {figures.state_message or figures.state}"
+        return f"T{name[1:]} cannot be used now: {figures.state_message or figures.state}"
     after = f"{verdict.projected_usage:.0%} of {format_bytes(figures.size_bytes)}"
     if verdict.sufficient and verdict.warning:
-        return f"{needed} fit, but {name[0].lower()}{name[1:]} would then be at {after}, above {rules.warning_threshold:.0%}."
+        return f"{needed} fit, but {name} would then be at {after}, above {rules.warning_threshold:.0%}."
     if verdict.sufficient:
-        return f"{needed} fit: {available} are free, and {name[0].lower()}{name[1:]} would then be at {after}."
-    short = f"{needed} do not fit: {name[0].lower()}{name[1:]} has room for {available}, {format_bytes(verdict.shortfall_bytes)} too little"
-    return f"{short} ({_FACTORS[verdict.limiting_factor]})."
+        return f"{needed} fit: {available} are free, and {name} would then be at {after}."
+    shortage = f"{format_bytes(verdict.shortfall_bytes)} too little ({_FACTORS[verdict.limiting_factor]})"
+    return f"{needed} do not fit: {name} has room for {available}, {shortage}."
 
 
 _FACTORS = {

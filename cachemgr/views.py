@@ -70,7 +70,9 @@ class CacheCheckView(APIView):
 class CacheRecommendView(APIView):
     """Where a model of this size should go, and why."""
 
-    @extend_schema(parameters=[OpenApiParameter("estimated_size_mb", float, required=True)], responses=RecommendationSerializer)
+    @extend_schema(
+        parameters=[OpenApiParameter("estimated_size_mb", float, required=True)], responses=RecommendationSerializer
+    )
     def get(self, request: Request) -> Response:
         question = RecommendQuestionSerializer(data=request.query_params.dict())
         question.is_valid(raise_exception=True)

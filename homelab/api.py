@@ -7,7 +7,9 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, ValidationError as DjangoValidationError
+from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from drf_spectacular.openapi import AutoSchema
@@ -43,6 +45,9 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
         error = exceptions.NotFound(str(error) or None)
     elif isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied()
+    if isinstance(error, DatabaseError):
+        logger.exception("The database failed in %s", context["request"].path, exc_info=error)
+        return Response(error_body("database_unavailable", _DATABASE), status=503, headers={"Retry-After": "5"})
     if isinstance(error, exceptions.APIException):
         return _answer_api_exception(error)
     logger.exception("Unexpected error in %s", context["request"].path, exc_info=error)
@@ -50,6 +55,7 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
 
 
 _INTERNAL = "The server made a mistake that it did not expect. Its log has the details."
+_DATABASE = "The database does not answer now: it is locked, full or away. Try again in a few seconds."
 
 
 def _answer_api_exception(error: exceptions.APIException) -> Response:

@@ -54,7 +54,7 @@ class Reader:
 
     def path(self, name: str, default: Path | str) -> Path:
         """An absolute path without `..`; `~` is the home directory."""
-        path = Path(os.path.expanduser(self.text(name, str(default))))
+        path = Path(self.text(name, str(default))).expanduser()
         if not path.is_absolute():
             raise wrong(name, str(path), "an absolute path")
         return Path(os.path.normpath(path))

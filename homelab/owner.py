@@ -69,7 +69,7 @@ class LocalOwnerMiddleware:
                 return found if found.is_authenticated else await sync_to_async(owner_account)()
 
             request.user = SimpleLazyObject(user)  # type: ignore[assignment]
-            request.auser = auser  # type: ignore[method-assign]
+            request.auser = auser
         return self.get_response(request)
 
 

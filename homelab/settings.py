@@ -67,7 +67,7 @@ SECONDARY_CACHE_LIMIT_BYTES = int(env.number("SECONDARY_CACHE_LIMIT_GB", 2000, m
 CACHE_WARNING_THRESHOLD = env.number("CACHE_WARNING_THRESHOLD", 0.9, minimum=0.01, maximum=1)
 CACHE_MONITOR_INTERVAL_SECONDS = env.integer("CACHE_MONITOR_INTERVAL_SECONDS", 300, minimum=1, maximum=86400)
 CACHE_ALLOWED_ROOTS = [
-    Path(os.path.expanduser(root))
+    Path(root).expanduser()
     for root in env.listing("CACHE_ALLOWED_ROOTS", ["~", "/mnt", "/media", "/run/media", "/srv", "/data"])
 ]
 DISK_RESERVE_BYTES = int(env.number("DISK_RESERVE_GB", 2, minimum=0) * GB)

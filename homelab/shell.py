@@ -10,6 +10,8 @@ from rich.console import Console
 
 from homelab.errors import HomelabError
 
+_PIPE_WIDTH = 160
+
 
 class ShellCommand(BaseCommand):
     """Subclasses write `add_options` and `run`. Exit status: 0 done, 1 the answer is no or an error."""
@@ -32,12 +34,13 @@ class ShellCommand(BaseCommand):
         except KeyboardInterrupt as error:
             raise CommandError("Stopped.") from error
 
-    def run(self, **options: Any) -> None:
+    def run(self, *args: Any, **options: Any) -> None:
         raise NotImplementedError
 
     @property
     def console(self) -> Console:
-        return Console(file=self.stdout, highlight=False, soft_wrap=True)  # type: ignore[arg-type]
+        width = None if self.stdout.isatty() else _PIPE_WIDTH
+        return Console(file=self.stdout, highlight=False, soft_wrap=True, width=width)  # type: ignore[arg-type]
 
     def print_json(self, data: Any) -> None:
         self.stdout.write(json.dumps(data, indent=2, cls=DjangoJSONEncoder))

@@ -91,7 +91,9 @@ class EnginePool:
         """Loads the model if need be and holds it. Raises UnknownModel, ModelNotDownloaded, Overloaded, ..."""
         model = await sync_to_async(get_model)(name)
         if sum(slot.in_flight for slot in self.slots.values()) >= self.max_requests:
-            raise Overloaded(f"{self.max_requests} requests are being answered or wait already. Try again in a few seconds.")
+            raise Overloaded(
+                f"{self.max_requests} requests are being answered or wait already. Try again in a few seconds."
+            )
         slot = self._slot(model)
         if keep_alive_seconds is not None:
             slot.keep_alive_seconds = keep_alive_seconds
@@ -175,14 +177,17 @@ class EnginePool:
         async with self.admitting:
             while True:
                 self.changed.clear()
-                residents = [each.as_resident() for each in self.slots.values() if each is not slot and each.memory_bytes]
+                residents = [
+                    each.as_resident() for each in self.slots.values() if each is not slot and each.memory_bytes
+                ]
                 available = self._available_bytes()
                 plan = plan_admission(needed_bytes=needed, available_bytes=available, residents=residents)
                 if plan.verdict == "admit":
                     break
                 if plan.verdict == "refuse":
                     raise InsufficientMemory(
-                        f"{located.model_name} needs about {format_bytes(needed)} of memory, and {format_bytes(available)} are free. "
+                        f"{located.model_name} needs about {format_bytes(needed)} of memory, "
+                        f"and {format_bytes(available)} are free. "
                         "Unload other models, or choose a smaller one."
                     )
                 await self.changed.wait()
@@ -227,7 +232,7 @@ class EnginePool:
                 await self._stop(slot)
 
     def _spawn(self, work: Any) -> "asyncio.Task[None]":
-        task = asyncio.ensure_future(work)
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
         self.background.add(task)
         task.add_done_callback(self.background.discard)
         return task

@@ -46,7 +46,14 @@ class EngineProcess:
     async def start(cls, plan: EnginePlan) -> "EngineProcess":
         plan.socket_path.unlink(missing_ok=True)
         plan.log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        arguments = ["--socket", str(plan.socket_path), "--model-path", str(plan.snapshot_path), "--model-name", plan.model_name]
+        arguments = [
+            "--socket",
+            str(plan.socket_path),
+            "--model-path",
+            str(plan.snapshot_path),
+            "--model-name",
+            plan.model_name,
+        ]
         with open(plan.log_path, "ab") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -80,7 +87,7 @@ class EngineProcess:
     def last_words(self) -> str:
         """The last line of its log that says something."""
         with open(self.plan.log_path, "rb") as log:
-            log.seek(max(0, os.path.getsize(self.plan.log_path) - _LAST_WORDS_BYTES))
+            log.seek(max(0, self.plan.log_path.stat().st_size - _LAST_WORDS_BYTES))
             lines = log.read().decode(errors="replace").splitlines()
         return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
 
@@ -105,7 +112,15 @@ class EngineProcess:
 
 def _environment(project: Path) -> dict[str, str]:
     """No secrets, no hub: what a model's files make an engine do stays in here."""
-    kept = ("PATH", "LANG", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+    kept = (
+        "PATH",
+        "LANG",
+        "LD_LIBRARY_PATH",
+        "CUDA_VISIBLE_DEVICES",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_CORETYPE",
+        "OPENBLAS_L2_SIZE",
+    )
     return {name: os.environ[name] for name in kept if name in os.environ} | {
         "PYTHONPATH": str(project),
         "PYTHONUNBUFFERED": "1",

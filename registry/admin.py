@@ -27,7 +27,16 @@ _MODEL_COLORS = {
     "failed": "danger",
 }
 _JOB_COLORS = {"queued": "info", "running": "warning", "done": "success", "failed": "danger", "cancelled": "info"}
-_FORM = ("model_name", "hf_path", "cache_location", "cache_path", "estimated_size_mb", "wanted_revision", "pinned", "download")
+_FORM = (
+    "model_name",
+    "hf_path",
+    "cache_location",
+    "cache_path",
+    "estimated_size_mb",
+    "wanted_revision",
+    "pinned",
+    "download",
+)
 _FACTS = ("model_name", "hf_path", "status", "progress", "error", "place", "size", "revision", "use", "created_at")
 
 
@@ -40,8 +49,8 @@ class ModelRegistryAdmin(ModelAdmin):
     search_fields = ("model_name", "hf_path")
     list_per_page = 50
     conditional_fields = {"cache_path": "cache_location == 'custom'"}
-    actions = ("download_selected", "forget_selected")
-    actions_submit_line = ("download_now",)
+    actions: tuple[str, ...] = ("download_selected", "forget_selected")
+    actions_submit_line: tuple[str, ...] = ("download_now",)
     change_form_outer_before_template = "registry/live.html"
     list_before_template = "registry/live.html"
 
@@ -53,7 +62,7 @@ class ModelRegistryAdmin(ModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         return () if obj is None else _FACTS
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:  # noqa: FBT001, FBT002  (Django's)
         if obj is None:
             kwargs["form"] = RegisterModelForm
             kwargs["fields"] = RegisterModelForm.Meta.fields
@@ -105,7 +114,11 @@ class ModelRegistryAdmin(ModelAdmin):
     @admin.action(description="Forget (their files stay where they are)")
     def forget_selected(self, request: HttpRequest, queryset: QuerySet[ModelRegistry]) -> None:
         for model in queryset:
-            with_sentence(request, lambda model=model: services.forget(model), done=f"{model} is forgotten. Its files were left alone.")
+            with_sentence(
+                request,
+                lambda model=model: services.forget(model),
+                done=f"{model} is forgotten. Its files were left alone.",
+            )
 
     def _download(self, request: HttpRequest, model: ModelRegistry) -> None:
         with_sentence(request, lambda: services.request_download(model), done=f"The download of {model} is queued.")
@@ -138,7 +151,8 @@ class ModelRegistryAdmin(ModelAdmin):
         return progress_bar(job) if job and job.is_open else "none"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).prefetch_related("jobs")
+        models: QuerySet[Any] = super().get_queryset(request)
+        return models.prefetch_related("jobs")
 
 
 @admin.register(Job)
@@ -166,7 +180,9 @@ class JobAdmin(ModelAdmin):
     @admin.action(description="Cancel", permissions=["view"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         for job in queryset:
-            with_sentence(request, lambda job=job: services.cancel_job(job), done=f"The {job.kind} of {job.model} ends.")
+            with_sentence(
+                request, lambda job=job: services.cancel_job(job), done=f"The {job.kind} of {job.model} ends."
+            )
 
     @display(description="State", ordering="state", label=_JOB_COLORS)
     def state_label(self, obj: Job) -> str:
@@ -180,8 +196,8 @@ class JobAdmin(ModelAdmin):
 def progress_bar(job: Job) -> SafeString:
     """A bar that live.js keeps up to date while the job is open."""
     return format_html(
-        '<div class="hl-job" data-job="{}" data-open="{}"><progress class="hl-progress" max="100" value="{}"></progress>'
-        '<span class="hl-job-text">{}</span></div>',
+        '<div class="hl-job" data-job="{}" data-open="{}">'
+        '<progress class="hl-progress" max="100" value="{}"></progress><span class="hl-job-text">{}</span></div>',
         job.pk,
         str(job.is_open).lower(),
         job.percent,

@@ -74,7 +74,9 @@ def free_name(repo_id: str) -> str:
     org, _, name = repo_id.rpartition("/")
     full = f"{org}-{name}".strip("-")[:90]
     candidates = [name[:96], full, *(f"{full}-{number}" for number in range(2, 1000))]
-    taken = set(ModelRegistry.objects.filter(model_name__in=candidates).values_list("model_name", flat=True)) | {"estimate"}
+    taken = set(ModelRegistry.objects.filter(model_name__in=candidates).values_list("model_name", flat=True)) | {
+        "estimate"
+    }
     return next(candidate for candidate in candidates if candidate not in taken)
 
 

@@ -100,11 +100,8 @@ def _settle(model: ModelRegistry, plan: DownloadPlan) -> None:
     repo = CachedRepo.objects.filter(cache=plan.cache, folder=repo_folder(model.hf_path)).first()
     revision = loadable_revision(repo, commit=plan.snapshot.commit) if repo else None
     if revision is None or revision.commit != plan.snapshot.commit:
-        raise HubError(
-            f"{model.hf_path} was downloaded, but it cannot be loaded: it needs config.json and whole safetensors weights.",
-            code="not_loadable",
-            is_permanent=True,
-        )
+        message = f"{model.hf_path} is downloaded, but cannot be loaded: config.json or whole safetensors are missing."
+        raise HubError(message, code="not_loadable", is_permanent=True)
     with transaction.atomic():
         model.mark(ModelRegistry.Status.READY, **describe_revision(revision))
         caches.release(model.owner_key)
@@ -231,7 +228,11 @@ def _start_child(plan: DownloadPlan) -> "subprocess.Popen[str]":
 
 def _child_environment(cache: Cache) -> dict[str, str]:
     """The library's side files go to the model's own drive: they must not fill the home drive."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "HTTPS_PROXY") if name in os.environ}
+    kept = {
+        name: os.environ[name]
+        for name in ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "HTTPS_PROXY")
+        if name in os.environ
+    }
     return kept | {
         "HF_HOME": str(Path(cache.path) / HOUSE_FOLDER / "hub"),
         "HF_TOKEN": settings.HF_TOKEN,

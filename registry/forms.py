@@ -3,7 +3,12 @@
 from typing import Any
 
 from django import forms
-from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminRadioSelectWidget, UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
+from unfold.widgets import (
+    UnfoldAdminDecimalFieldWidget,
+    UnfoldAdminRadioSelectWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from cachemgr.models import Cache
 from cachemgr.stats import CacheLine, cache_lines
@@ -21,7 +26,7 @@ class CacheChoice(UnfoldAdminRadioSelectWidget):
     template_name = "registry/cache_choice.html"
 
     def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
-        context = super().get_context(name, value, attrs)
+        context: dict[str, Any] = super().get_context(name, value, attrs)
         lines = {line.cache.location: line for line in cache_lines() if line.cache.is_configured}
         for _, options, _ in context["widget"]["optgroups"]:
             for option in options:
@@ -45,7 +50,9 @@ class RegisterModelForm(forms.ModelForm[ModelRegistry]):
         widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "meta-llama/Meta-Llama-3-8B"}),
         help_text="org/name on the Hub, or name alone as in gpt2.",
     )
-    cache_location = forms.ChoiceField(choices=Cache.Location.choices, widget=CacheChoice, initial=Cache.Location.PRIMARY)
+    cache_location = forms.ChoiceField(
+        choices=Cache.Location.choices, widget=CacheChoice, initial=Cache.Location.PRIMARY
+    )
     cache_path = forms.CharField(
         label="Custom path",
         required=False,
@@ -62,14 +69,25 @@ class RegisterModelForm(forms.ModelForm[ModelRegistry]):
         help_text="May stay empty: it is read from the Hub, or guessed from the name.",
     )
     download = forms.BooleanField(
-        label="Download it now", required=False, widget=UnfoldBooleanSwitchWidget, help_text="Otherwise it waits for the Download button."
+        label="Download it now",
+        required=False,
+        widget=UnfoldBooleanSwitchWidget,
+        help_text="Otherwise it waits for the Download button.",
     )
 
     proposal: services.Proposal
 
     class Meta:
         model = ModelRegistry
-        fields = ("model_name", "hf_path", "cache_location", "cache_path", "estimated_size_mb", "wanted_revision", "pinned")
+        fields = (
+            "model_name",
+            "hf_path",
+            "cache_location",
+            "cache_path",
+            "estimated_size_mb",
+            "wanted_revision",
+            "pinned",
+        )
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
@@ -111,4 +129,5 @@ def describe_line(line: CacheLine) -> str:
     if not figures.is_usable:
         return figures.state_message or line.status
     size, used = format_bytes(figures.size_bytes), format_bytes(figures.filled_bytes)
-    return f"{used} of {size} used, {format_bytes(line.available_bytes)} left to book, {format_bytes(figures.disk_free_bytes)} free on the disk"
+    room, free = format_bytes(line.available_bytes), format_bytes(figures.disk_free_bytes)
+    return f"{used} of {size} used, {room} left to book, {free} free on the disk"

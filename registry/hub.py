@@ -19,7 +19,15 @@ _MAX_FILE_BYTES = 10**13
 
 # No code, no pickle: what a model needs to be loaded from safetensors, and what its reader wants to know.
 _WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.md", "LICENSE*", "NOTICE*")
-_UNWANTED = ("original/*", "onnx/*", "openvino/*", "coreml/*", "gguf/*", "consolidated*.safetensors", "*.index.json.bak")
+_UNWANTED = (
+    "original/*",
+    "onnx/*",
+    "openvino/*",
+    "coreml/*",
+    "gguf/*",
+    "consolidated*.safetensors",
+    "*.index.json.bak",
+)
 
 
 @dataclass(frozen=True)
@@ -70,14 +78,17 @@ def explain_refusal(error: Any, *, repo_id: str, revision: str) -> HubError:
     if kind == "RevisionNotFoundError":
         return HubError(f"{repo_id} has no revision {revision!r}.", code="hub_revision_not_found", is_permanent=True)
     if kind == "RepositoryNotFoundError" or status in {401, 403, 404}:
-        message = f"The Hub has no repo {repo_id}, or it is private. Check the name; for a private one set HF_TOKEN in .env."
+        message = (
+            f"The Hub has no repo {repo_id}, or it is private. Check the name; for a private one set HF_TOKEN in .env."
+        )
         return HubError(message, code="hub_not_found", is_permanent=True)
     message = f"The Hub answered {status} for {repo_id}. It is tried again later."
     return HubError(message, code="hub_rate_limited" if status == 429 else "hub_error", is_permanent=False)
 
 
 def unreachable(endpoint: str, error: Exception) -> HubError:
-    message = f"The Hub at {endpoint} does not answer ({type(error).__name__}). Is this machine online, and HF_ENDPOINT right?"
+    kind = type(error).__name__
+    message = f"The Hub at {endpoint} does not answer ({kind}). Is this machine online, and HF_ENDPOINT right?"
     return HubError(message, code="hub_unreachable", is_permanent=False)
 
 

@@ -14,6 +14,10 @@ from django.utils import timezone
 from cachemgr.models import Cache
 from cachemgr.units import MB
 
+NAME_RULE = (
+    "A name begins with a letter or digit and goes on with up to 95 letters, digits, dots, colons, _ or -; "
+    "'estimate' is taken."
+)
 NAME_PATTERN = r"^(?!estimate$)[A-Za-z0-9][A-Za-z0-9._:-]{0,95}\Z"
 
 
@@ -39,8 +43,8 @@ class ModelQuerySet(models.QuerySet["ModelRegistry"]):
 class ModelRegistry(models.Model):
     """A model that we offer. The table and the first five columns carry the names of the user's guide: its SQL works.
 
-        registered --download--> downloading --> ready <--> missing (its drive is away, or its files are)
-                                      '--------> failed --download--> downloading
+    registered --download--> downloading --> ready <--> missing (its drive is away, or its files are)
+                                  '--------> failed --download--> downloading
     """
 
     class Status(models.TextChoices):
@@ -54,19 +58,14 @@ class ModelRegistry(models.Model):
     model_name = models.CharField(
         max_length=96,
         unique=True,
-        validators=[
-            RegexValidator(
-                NAME_PATTERN,
-                "A name begins with a letter or digit and goes on with up to 95 letters, digits, dots, colons, _ or -; "
-                "'estimate' is taken.",
-                code="invalid_name",
-            )
-        ],
+        validators=[RegexValidator(NAME_PATTERN, NAME_RULE, code="invalid_name")],
         help_text="What clients put into the field “model”.",
     )
     hf_path = models.CharField("Hub repo", max_length=200, help_text="org/name on the Hub, or name alone as in gpt2.")
     cache_location = models.CharField(max_length=16, choices=Cache.Location, default=Cache.Location.PRIMARY)
-    cache_path = models.CharField(max_length=1024, null=True, blank=True, help_text="For a custom path: an absolute folder.")
+    cache_path = models.CharField(
+        max_length=1024, null=True, blank=True, help_text="For a custom path: an absolute folder."
+    )
     model_size_mb = models.FloatField(null=True, blank=True, help_text="Measured, else the estimate.")
     estimated_size_mb = models.FloatField(null=True, blank=True, validators=[MinValueValidator(0.001)])
     status = models.CharField(max_length=16, choices=Status, default=Status.REGISTERED)
@@ -129,9 +128,9 @@ class JobQuerySet(models.QuerySet["Job"]):
 class Job(models.Model):
     """One row for one long piece of work. A worker claims it with a conditional UPDATE and holds a lease.
 
-        queued --claim--> running --> done
-           ^                 |------> failed
-           '---- retry ------'------> cancelled
+    queued --claim--> running --> done
+       ^                 |------> failed
+       '---- retry ------'------> cancelled
     """
 
     class Kind(models.TextChoices):
@@ -196,14 +195,18 @@ class Job(models.Model):
     def claim(self) -> bool:
         """True for the one worker that may run it now."""
         now = timezone.now()
-        taken = Job.objects.due().filter(pk=self.pk).update(
-            state=self.State.RUNNING,
-            lease_owner=own_lease_name(),
-            lease_expires_at=now + self.LEASE,
-            attempt=F("attempt") + 1,
-            started_at=now,
-            error_code="",
-            error_message="",
+        taken = (
+            Job.objects.due()
+            .filter(pk=self.pk)
+            .update(
+                state=self.State.RUNNING,
+                lease_owner=own_lease_name(),
+                lease_expires_at=now + self.LEASE,
+                attempt=F("attempt") + 1,
+                started_at=now,
+                error_code="",
+                error_message="",
+            )
         )
         self.refresh_from_db()
         return taken == 1

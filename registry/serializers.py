@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from cachemgr.models import Cache
 from cachemgr.serializers import MegabytesField
-from registry.models import NAME_PATTERN, Job, ModelRegistry
+from registry.models import NAME_PATTERN, NAME_RULE, Job, ModelRegistry
 from registry.services import Wish, cache_path_of
 
 _REVISION = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,98}\Z"
@@ -106,13 +106,7 @@ class RegisteredModelSerializer(ModelSerializer):
 class WishSerializer(serializers.Serializer[Any]):
     """The body of a registration. Without a location the recommended one is taken; without a size the Hub is asked."""
 
-    model_name = serializers.RegexField(
-        NAME_PATTERN,
-        error_messages={
-            "invalid": "A name begins with a letter or digit and goes on with up to 95 letters, digits, dots, colons, _ or -; "
-            "'estimate' is taken."
-        },
-    )
+    model_name = serializers.RegexField(NAME_PATTERN, error_messages={"invalid": NAME_RULE})
     hf_path = serializers.CharField(max_length=200)
     cache_location = serializers.ChoiceField(choices=Cache.Location.choices, required=False, allow_null=True)
     cache_path = serializers.CharField(required=False, allow_null=True, allow_blank=True, trim_whitespace=False)
@@ -149,12 +143,12 @@ class ModelChangeSerializer(serializers.Serializer[Any]):
 
 
 class EstimateSerializer(serializers.Serializer[Any]):
-    """`source` of the size: hub, name, or unknown."""
+    """`size_source`: hub, name, or unknown."""
 
     hf_path = serializers.CharField()
     size_mb = MegabytesField(source="size_bytes")
     size_bytes = serializers.IntegerField()
-    source = serializers.CharField()
+    size_source = serializers.CharField(source="source")
     file_count = serializers.IntegerField(allow_null=True)
     recommended_cache = serializers.CharField(allow_null=True)
     warnings = NoticeSerializer(many=True)

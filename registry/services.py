@@ -118,8 +118,7 @@ def register(wish: Wish) -> Registration:
 
 
 def shortage(proposal: Proposal) -> InsufficientSpace:
-    ways = caches.ways_out(proposal.cache, required_bytes=proposal.size.size_bytes)
-    return InsufficientSpace(proposal.verdict, actions=ways)
+    return InsufficientSpace(proposal.verdict, actions=caches.ways_out(proposal.verdict))
 
 
 def name_taken(model_name: str) -> NameTaken:
@@ -127,7 +126,7 @@ def name_taken(model_name: str) -> NameTaken:
 
 
 def _row(wish: Wish, *, size: Size, cache: Cache) -> ModelRegistry:
-    megabytes = size.size_bytes / MB or None
+    megabytes = size.size_bytes / MB if size.size_bytes else None
     return ModelRegistry(
         model_name=wish.model_name,
         hf_path=wish.hf_path,
@@ -152,7 +151,7 @@ def _book_or_adopt(model: ModelRegistry, *, cache: Cache, measured: CacheSnapsho
 
 
 def _present_revision(hf_path: str, *, cache: Cache, measured: CacheSnapshot) -> RevisionReport | None:
-    if cache.pk is None or measured.state not in {"ok", "read_only"}:
+    if cache._state.adding or measured.state not in {"ok", "read_only"}:
         return None
     repo = CachedRepo.objects.filter(cache=cache, folder=repo_folder(hf_path)).first()
     return loadable_revision(repo) if repo else None
@@ -189,7 +188,9 @@ def find_size(wish: Wish) -> Size:
 def _guess(hf_path: str, trouble: Notice) -> Size:
     guess = guess_size_bytes(hf_path)
     if guess is None:
-        unknown = Notice("size_unknown", "Nobody can tell its size yet. The exact one is booked before a download starts.")
+        unknown = Notice(
+            "size_unknown", "Nobody can tell its size yet. The exact one is booked before a download starts."
+        )
         return Size(0, "unknown", (trouble, unknown))
     guessed = Notice("size_guessed", f"Its size is guessed from its name: {format_bytes(guess)}.")
     return Size(guess, "name", (trouble, guessed))
@@ -274,7 +275,9 @@ def cancel_job(job: Job) -> Job:
 
 def give_up_download(model: ModelRegistry, *, status: ModelRegistry.Status, error: str = "") -> None:
     """After a download that ended early. A model that was ready before it still is."""
-    ModelRegistry.objects.filter(pk=model.pk, status=ModelRegistry.Status.DOWNLOADING).update(status=status, error=error)
+    ModelRegistry.objects.filter(pk=model.pk, status=ModelRegistry.Status.DOWNLOADING).update(
+        status=status, error=error
+    )
 
 
 def relocate(model: ModelRegistry, *, cache_location: str, cache_path: str | None) -> Verdict:
@@ -288,7 +291,9 @@ def relocate(model: ModelRegistry, *, cache_location: str, cache_path: str | Non
         model.cache_path = cache.path if cache.location == Cache.Location.CUSTOM else None
         model.save(update_fields=["cache_location", "cache_path"])
         required = model.size_bytes or 0
-        return caches.book(cache, owner=model.owner_key, repo_id=model.hf_path, required_bytes=required, measured=measured)
+        return caches.book(
+            cache, owner=model.owner_key, repo_id=model.hf_path, required_bytes=required, measured=measured
+        )
 
 
 def change(model: ModelRegistry, values: dict[str, Any]) -> None:

@@ -67,7 +67,9 @@ def _generation(body: Mapping[str, Any], content: dict[str, Any]) -> Generation:
 
 def _refuse_unsupported(body: Mapping[str, Any]) -> None:
     if body.get("tools") and body.get("tool_choice") != "none":
-        raise BadRequest("tools are not supported: leave them out, or send tool_choice \"none\".", param="tools", code="unsupported")
+        raise BadRequest(
+            'tools are not supported: leave them out, or send tool_choice "none".', param="tools", code="unsupported"
+        )
     form = body.get("response_format")
     if isinstance(form, dict) and form.get("type", "text") != "text":
         raise BadRequest("response_format can only be text.", param="response_format", code="unsupported")
@@ -78,8 +80,13 @@ def _message(where: str, message: Any) -> dict[str, Any]:
         raise BadRequest(f"{where} has to be an object with role and content.", param=where)
     role = message.get("role")
     if role not in _ROLES:
-        raise BadRequest(f"{where}.role is {str(role)[:40]!r}, but one of {', '.join(_ROLES)} is wanted.", param=f"{where}.role")
-    return {"role": "system" if role == "developer" else role, "content": _content(f"{where}.content", message.get("content"))}
+        raise BadRequest(
+            f"{where}.role is {str(role)[:40]!r}, but one of {', '.join(_ROLES)} is wanted.", param=f"{where}.role"
+        )
+    return {
+        "role": "system" if role == "developer" else role,
+        "content": _content(f"{where}.content", message.get("content")),
+    }
 
 
 def _content(where: str, content: Any) -> str:
@@ -94,7 +101,9 @@ def _content(where: str, content: Any) -> str:
 def _part(where: str, part: Any) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind not in {"text", "input_text"} or not isinstance(part.get("text"), str):
-        raise BadRequest(f"{where} is of type {str(kind)[:40]!r}: only text parts are supported.", param=where, code="unsupported")
+        raise BadRequest(
+            f"{where} is of type {str(kind)[:40]!r}: only text parts are supported.", param=where, code="unsupported"
+        )
     return str(part["text"])
 
 
@@ -102,7 +111,9 @@ def _number(minimum: float, maximum: float) -> Check:
     def check(name: str, value: Any) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not math.isfinite(value) or not minimum <= value <= maximum:
-            raise BadRequest(f"{name} is {str(value)[:40]}, but a number from {minimum:g} to {maximum:g} is wanted.", param=name)
+            raise BadRequest(
+                f"{name} is {str(value)[:40]}, but a number from {minimum:g} to {maximum:g} is wanted.", param=name
+            )
         return float(value)
 
     return check
@@ -111,7 +122,9 @@ def _number(minimum: float, maximum: float) -> Check:
 def _whole(minimum: int, maximum: int) -> Check:
     def check(name: str, value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
-            raise BadRequest(f"{name} is {str(value)[:40]}, but a whole number from {minimum} to {maximum} is wanted.", param=name)
+            raise BadRequest(
+                f"{name} is {str(value)[:40]}, but a whole number from {minimum} to {maximum} is wanted.", param=name
+            )
         return value
 
     return check
@@ -130,7 +143,11 @@ def _boolean(name: str, value: Any) -> bool:
 
 def _stops(name: str, value: Any) -> list[str]:
     stops = [value] if isinstance(value, str) else value
-    if not isinstance(stops, list) or len(stops) > _MAX_STOPS or not all(isinstance(each, str) and each for each in stops):
+    if (
+        not isinstance(stops, list)
+        or len(stops) > _MAX_STOPS
+        or not all(isinstance(each, str) and each for each in stops)
+    ):
         raise BadRequest(f"{name} has to be a text, or a list of at most {_MAX_STOPS} texts.", param=name)
     return stops
 
@@ -178,5 +195,7 @@ def parse_keep_alive(name: str, value: Any) -> float:
         return -1.0
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise BadRequest(f"{name} is {str(value)[:40]!r}, but a time such as \"10m\", 300, 0 or -1 is wanted.", param=name)
+        raise BadRequest(
+            f'{name} is {str(value)[:40]!r}, but a time such as "10m", 300, 0 or -1 is wanted.', param=name
+        )
     return float(match[1]) * _SECONDS[match[2]]

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any
 
@@ -22,13 +22,13 @@ from registry.services import get_model
 
 _HEADERS_WITHIN_SECONDS = 0.5
 
-View = Callable[..., Awaitable[HttpResponseBase]]
+AsyncView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
-def openai_view(*methods: str) -> Callable[[View], View]:
+def openai_view(*methods: str) -> Callable[[AsyncView], AsyncView]:
     """Checks the method and who asks; every HomelabError becomes OpenAI's error shape. The gate refused other sites."""
 
-    def decorate(view: View) -> View:
+    def decorate(view: AsyncView) -> AsyncView:
         @csrf_exempt
         @wraps(view)
         async def answer(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
@@ -55,7 +55,12 @@ def _method_not_allowed(request: HttpRequest) -> HomelabError:
 async def list_models(request: HttpRequest) -> HttpResponse:
     models = await sync_to_async(list_servable)()
     pool = pool_of(request)
-    return JsonResponse({"object": "list", "data": [describe_servable(model, state=pool.state_of(model.model_name)) for model in models]})
+    return JsonResponse(
+        {
+            "object": "list",
+            "data": [describe_servable(model, state=pool.state_of(model.model_name)) for model in models],
+        }
+    )
 
 
 @openai_view("GET")
@@ -81,7 +86,9 @@ async def unknown(request: HttpRequest, rest: str) -> HttpResponse:
 
 def _json(request: HttpRequest) -> Any:
     if request.content_type != "application/json":
-        error = BadRequest("The body has to be JSON: send Content-Type: application/json.", param="body", code="unsupported_media_type")
+        error = BadRequest(
+            "The body has to be JSON: send Content-Type: application/json.", param="body", code="unsupported_media_type"
+        )
         error.status = 415
         raise error
     try:

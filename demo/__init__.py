@@ -1,0 +1,1 @@
+"""What a person needs to try the server without the internet: a model made on the spot and a hub on loopback."""

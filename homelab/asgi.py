@@ -1,0 +1,93 @@
+"""The ASGI application: the gate, then the engine pool's life, then Django (which knows no lifespan)."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+
+from homelab.gate import Application, Gate, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 4
+WILDCARDS = frozenset({"0.0.0.0", "::"})
+
+
+class Pool(Protocol):
+    """What the web process asks of the engine pool."""
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class PoolLife:
+    """Starts a pool with the server, closes it with the server, and lends it to requests as `scope["state"]["pool"]`.
+
+    A pool that does not start stops the server's start; one that does not close within `close_seconds` is left
+    behind, because its engines die with this process anyway.
+    """
+
+    def __init__(
+        self, app: Application, *, make_pool: Callable[[], Pool], close_seconds: float = CLOSE_SECONDS
+    ) -> None:
+        self.app = app
+        self.make_pool = make_pool
+        self.close_seconds = close_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            pool = self.make_pool()
+            await pool.start()
+        except Exception as error:  # whatever it is, the server must hear of it in the protocol's own words
+            logger.exception("The engine pool cannot start.")
+            await send({"type": "lifespan.startup.failed", "message": f"The engine pool cannot start: {error}"})
+            return
+        scope.setdefault("state", {})["pool"] = pool
+        try:
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        finally:
+            await self._close(pool)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _close(self, pool: Pool) -> None:
+        try:
+            async with asyncio.timeout(self.close_seconds):
+                await pool.close()
+        except TimeoutError:
+            logger.warning(
+                "The engine pool did not close within %s seconds; its engines are ended.", self.close_seconds
+            )
+
+
+def _make_pool() -> Pool:
+    # The pool's modules import Django models, which exist only after get_asgi_application().
+    from inference.pool import EnginePool
+
+    pool: Pool = EnginePool.from_settings()
+    return pool
+
+
+def make_application() -> Gate:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "homelab.settings")
+    return Gate(
+        PoolLife(get_asgi_application(), make_pool=_make_pool),
+        port=settings.PORT,
+        allowed_hosts=settings.ALLOWED_HOSTS,
+        own_addresses=[] if settings.HOST in WILDCARDS else [settings.HOST],
+    )
+
+
+application = make_application()

@@ -1,0 +1,1 @@
+"""The start of all processes with one command: `python -m homelab.launch`."""

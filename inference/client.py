@@ -1,0 +1,71 @@
+"""The shell's way to the running server: engines live in the web process, not in commands."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+from django.conf import settings
+
+from homelab.errors import HomelabError
+
+_HERE = {"127.0.0.1", "::1", "0.0.0.0", "::"}  # noqa: S104  (compared, not bound)
+
+
+class ServerRefused(HomelabError):
+    code = "server_refused"
+
+
+class ServerDown(HomelabError):
+    code = "server_down"
+
+
+def call_server(path: str, *, body: dict[str, Any] | None = None) -> Any:
+    """POSTs to our own server. Raises ServerDown, or ServerRefused with the server's own sentence."""
+    with _client() as client:
+        answer = _sent(lambda: client.post(path, json=body) if body is not None else client.post(path))
+        if answer.status_code >= 400:
+            raise _refusal(answer.content)
+        return answer.json()
+
+
+def stream_chat(model_name: str, messages: list[dict[str, str]], **settings_of_chat: Any) -> Iterator[str]:
+    """The answer's text, piece by piece, as the model makes it."""
+    body = {"model": model_name, "messages": messages, "stream": True, **settings_of_chat}
+    with _client() as client:
+        request = client.build_request("POST", "/v1/chat/completions", json=body)
+        answer = _sent(lambda: client.send(request, stream=True))
+        if answer.status_code != 200:
+            raise _refusal(answer.read())
+        for line in answer.iter_lines():
+            if line.startswith("data: ") and line != "data: [DONE]":
+                yield _text_of(json.loads(line.removeprefix("data: ")))
+
+
+def _text_of(event: dict[str, Any]) -> str:
+    if "error" in event:
+        raise ServerRefused(event["error"]["message"])
+    choices = event.get("choices") or [{}]
+    return str(choices[0].get("delta", {}).get("content") or "")
+
+
+def _client() -> httpx2.Client:
+    host = "localhost" if settings.HOST in _HERE else settings.HOST
+    return httpx2.Client(
+        base_url=f"http://{host}:{settings.PORT}", timeout=httpx2.Timeout(None, connect=5.0), trust_env=False
+    )
+
+
+def _sent(send: Any) -> httpx2.Response:
+    try:
+        response: httpx2.Response = send()
+    except httpx2.ConnectError as error:
+        raise ServerDown(f"No server answers on port {settings.PORT}. Start it with script/server.") from error
+    return response
+
+
+def _refusal(content: bytes) -> ServerRefused:
+    try:
+        return ServerRefused(json.loads(content)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return ServerRefused(f"The server answered: {content[:200].decode(errors='replace')}")

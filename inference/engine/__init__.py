@@ -1,0 +1,5 @@
+"""The child process that serves one model: `python -m inference.engine --socket PATH --model-path DIR --model-name NAME`.
+
+It imports nothing of the rest of the project. Only `loading`, `sampling` and `generate` import torch or transformers,
+and only the model thread imports these three: everything else answers before they are there.
+"""

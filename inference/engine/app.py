@@ -1,0 +1,183 @@
+"""The engine's HTTP routes. They answer before the model is there, and stop its work when the client leaves."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from inference.engine.backend import Backend, Ready
+from inference.engine.bodies import Asked, BadRequest, read_chat, read_completion
+from inference.engine.choices import Answer, Choice, Ended, GenerationFailed, Piece
+from inference.engine.prompts import encode_prompt
+from inference.engine.protocol import DONE, Envelope, Json, make_error, make_event
+
+Result = TypeVar("Result")
+_CLIENT_LEFT = 499
+
+
+class EngineApp:
+    def __init__(self, backend: Backend, *, model_name: str) -> None:
+        self._backend = backend
+        self._model_name = model_name
+        # Templates and tokenizers take milliseconds to a second for a long prompt: too long for the event loop.
+        self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
+
+    def make_app(self) -> Starlette:
+        routes = [
+            Route("/health", self.show_health),
+            Route("/status", self.show_status),
+            Route("/v1/chat/completions", self.answer_chat, methods=["POST"]),
+            Route("/v1/completions", self.answer_completion, methods=["POST"]),
+        ]
+        handlers = {BadRequest: _refuse, GenerationFailed: _apologise, ClientDisconnect: _forget}
+        return Starlette(routes=routes, exception_handlers=handlers)
+
+    async def show_health(self, request: Request) -> Response:
+        state = self._backend.get_state()
+        if not isinstance(state, Ready):
+            return JSONResponse({"status": "loading", "stage": state.stage}, status_code=503)
+        about = {"status": "ready", "model": self._model_name, "engine": self._backend.name}
+        return JSONResponse(about | asdict(state))
+
+    async def show_status(self, request: Request) -> Response:
+        active, queued = self._backend.count()
+        return JSONResponse({"active": active, "queued": queued})
+
+    async def answer_chat(self, request: Request) -> Response:
+        return await self._answer(request, read=read_chat)
+
+    async def answer_completion(self, request: Request) -> Response:
+        return await self._answer(request, read=read_completion)
+
+    async def _answer(self, request: Request, *, read: Callable[..., Asked]) -> Response:
+        state = self._backend.get_state()
+        if not isinstance(state, Ready):
+            return _answer_loading(self._model_name, stage=state.stage)
+        asked = read(await _read_json(request), model=self._model_name)
+        answer = await self._prepare(asked, context_length=state.context_length)
+        envelope = Envelope(
+            model=asked.model,
+            is_chat=asked.messages is not None,
+            has_logprobs=asked.sampling.top_logprobs is not None,
+            has_usage_chunk=asked.has_usage_chunk and asked.is_streamed,
+        )
+        if asked.is_streamed:
+            return EventStream(_stream(answer, envelope=envelope), on_end=answer.cancel)
+        whole = await _work_while_connected(_collect(answer, envelope=envelope), request=request)
+        return JSONResponse(whole) if whole else Response(status_code=_CLIENT_LEFT)
+
+    async def _prepare(self, asked: Asked, *, context_length: int) -> Answer:
+        tokenizer = self._backend.get_tokenizer()
+        prompt_ids = await asyncio.get_running_loop().run_in_executor(
+            self._encoder, lambda: encode_prompt(asked, tokenizer=tokenizer, context_length=context_length)
+        )
+        return Answer(asked, prompt_ids=prompt_ids, context_length=context_length, backend=self._backend)
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events. `on_end` is called however the response ends, also when the client has left."""
+
+    def __init__(self, events: AsyncIterator[bytes], *, on_end: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._on_end()
+
+
+async def _stream(answer: Answer, *, envelope: Envelope) -> AsyncIterator[bytes]:
+    """A failure is an event of its own, and then nothing: a client that sees no [DONE] knows that something is missing."""
+    answer.submit()
+    try:
+        for choice in answer.choices:
+            async for chunk in _stream_choice(choice, envelope=envelope):
+                yield make_event(chunk)
+    except GenerationFailed as error:
+        yield make_event(make_error(str(error), kind="server_error", code="generation_failed"))
+        return
+    if envelope.has_usage_chunk:
+        yield make_event(envelope.make_usage_chunk(answer.usage))
+    yield DONE
+
+
+async def _stream_choice(choice: Choice, *, envelope: Envelope) -> AsyncIterator[Json]:
+    if envelope.is_chat:
+        yield envelope.make_role_chunk(index=choice.index)
+    async for part in choice.read():
+        match part:
+            case Piece(text, tokens):
+                yield envelope.make_text_chunk(text, index=choice.index, logprobs=tokens)
+            case Ended(reason):
+                yield envelope.make_last_chunk(index=choice.index, reason=reason)
+
+
+async def _collect(answer: Answer, *, envelope: Envelope) -> Json:
+    answer.submit()
+    try:
+        choices = [await _collect_choice(choice, envelope=envelope) for choice in answer.choices]
+        return envelope.make_answer(choices, usage=answer.usage)
+    finally:
+        answer.cancel()
+
+
+async def _collect_choice(choice: Choice, *, envelope: Envelope) -> Json:
+    parts = [part async for part in choice.read()]
+    pieces = [part for part in parts if isinstance(part, Piece)]
+    (reason,) = (part.reason for part in parts if isinstance(part, Ended))
+    text = "".join(piece.text for piece in pieces)
+    tokens = [token for piece in pieces for token in piece.tokens]
+    return envelope.make_choice(text, index=choice.index, reason=reason, logprobs=tokens)
+
+
+async def _work_while_connected(work: Coroutine[Any, Any, Result], *, request: Request) -> Result | None:
+    """The result of the work; None if the client left before, and then the work is cancelled."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_wait_until_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _wait_until_left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
+
+
+async def _read_json(request: Request) -> Any:
+    try:
+        return json.loads(await request.body())
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The body is not JSON: {error}", code="invalid_json") from error
+
+
+def _answer_loading(model_name: str, *, stage: str) -> Response:
+    message = f"{model_name} is still loading (stage: {stage}). Try again in a moment."
+    body = make_error(message, kind="server_error", code="model_loading")
+    return JSONResponse(body, status_code=503, headers={"Retry-After": "1"})
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    param, code = (error.param, error.code) if isinstance(error, BadRequest) else (None, "invalid_value")
+    return JSONResponse(make_error(str(error), param=param, code=code), status_code=400)
+
+
+async def _apologise(request: Request, error: Exception) -> Response:
+    return JSONResponse(make_error(str(error), kind="server_error", code="generation_failed"), status_code=500)
+
+
+async def _forget(request: Request, error: Exception) -> Response:
+    return Response(status_code=_CLIENT_LEFT)

@@ -1,0 +1,84 @@
+"""Serves the app on a unix socket that only its owner can open, until a signal ends it within two seconds."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from inference.engine.app import EngineApp
+from inference.engine.backend import Backend
+
+LOAD_FAILED = 3
+_GRACE_SECONDS = 1
+_LAST_MOMENT_SECONDS = 1.8
+
+
+class EngineServer(uvicorn.Server):
+    """uvicorn without its signal handlers: ours must also stop the model."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(backend: Backend, *, model_name: str, socket_path: Path) -> None:
+    """Returns after SIGTERM or SIGINT. The socket answers before the model begins to load."""
+    listener = bind(socket_path)
+    app = EngineApp(backend, model_name=model_name).make_app()
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    asyncio.run(_serve(EngineServer(config), backend=backend, listener=listener))
+
+
+def bind(path: Path) -> socket.socket:
+    """Mode 0600 from the first moment on. A socket that a dead engine left is replaced; another file is not."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    previous = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(previous)
+    listener.listen(128)
+    return listener
+
+
+def leave(code: int, *, socket_path: Path, message: str = "") -> None:
+    """Ends the process at once: torch's threads make an ordinary end slow, and sometimes a crash."""
+    with contextlib.suppress(OSError):
+        socket_path.unlink()
+    if message:
+        print(message, file=sys.stderr)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+async def _serve(server: EngineServer, *, backend: Backend, listener: socket.socket) -> None:
+    def stop() -> None:
+        server.should_exit = True
+        backend.stop()
+        timer = threading.Timer(_LAST_MOMENT_SECONDS, os._exit, args=(0,))
+        timer.daemon = True
+        timer.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    backend.start()
+    await server.serve(sockets=[listener])
