@@ -1,4 +1,4 @@
-"""What the demo hub knows about a folder `<org>/<name>/<files>`: sizes, hashes and commits, as git and LFS count them."""
+"""What the demo hub knows about `<org>/<name>/<files>`: sizes, hashes and commits, as git and LFS count them."""
 
 import hashlib
 import json
@@ -66,7 +66,7 @@ class Repos:
         return sorted(path.relative_to(self._folder).as_posix() for path in folders if self._is_inside(path))
 
     def find(self, repo_id: str) -> HubRepo | None:
-        """None for an unknown repo. A name that leads out of the folder is unknown, because only listed ids are known."""
+        """None for an unknown repo: a name that leads out of the folder is one, because only listed ids are known."""
         if repo_id not in self.list_ids():
             return None
         paths = sorted(self._walk(self._folder / repo_id))
@@ -96,7 +96,7 @@ class Repos:
 
 
 def count_parameters(repo: HubRepo) -> dict[str, int]:
-    """Parameters by dtype over all safetensors files, from their headers. A file without a readable header counts as none."""
+    """Parameters by dtype over all safetensors files, from their headers. An unreadable header counts as none."""
     counts: dict[str, int] = {}
     for file in repo.files.values():
         for tensor in _read_tensors(file) if file.name.endswith(".safetensors") else ():

@@ -71,7 +71,7 @@ def _train_tokenizer(*, context_length: int) -> "PreTrainedTokenizerFast":
         show_progress=False,
     )
     tokenizer.train_from_iterator(make_text(), trainer=trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
         eos_token=TURN_ENDS,
@@ -108,7 +108,7 @@ def _write_weights(folder: Path, *, config: "LlamaConfig") -> int:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=config.bos_token_id,
         eos_token_id=[config.eos_token_id, config.bos_token_id],
         pad_token_id=config.pad_token_id,
@@ -137,7 +137,7 @@ It is for trying and testing a server. Its tokenizer is real, and so are its cha
 def _hide_progress_bars() -> None:
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,6 +11,10 @@ def stylesheet(request: HttpRequest) -> str:
     return static("homelab/homelab.css")
 
 
+def icon(request: HttpRequest) -> str:
+    return static("homelab/icon.svg")
+
+
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     return [
         {

@@ -158,6 +158,7 @@ def _database(url: str) -> dict[str, Any]:
         raise wrong("DATABASE_URL", url, "a URL such as postgres://user:password@host/name")
     if config["ENGINE"] == "django.db.backends.sqlite3":
         # IMMEDIATE: a transaction that reads first and writes later would meet "database is locked".
+        config["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}  # threads cannot share a database in memory
         config["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
@@ -175,7 +176,15 @@ BROKER_SOCKET = RUNTIME_DIR / "broker.sock"
 CELERY_BROKER_URL = REDIS_URL or f"redis+socket://{BROKER_SOCKET}"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 2, "socket_timeout": 30}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_connect_timeout": 2,
+    "socket_timeout": 30,
+    # A broker that is away must not keep a request waiting: its message is only a wake-up.
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.1,
+    "interval_max": 0.1,
+}
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -221,6 +230,7 @@ UNFOLD = {
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": ["homelab.navigation.stylesheet"],
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "homelab.navigation.icon"}],
     "SIDEBAR": {"show_search": True, "navigation": "homelab.navigation.sidebar"},
 }
 

@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 from django.http import HttpRequest, JsonResponse
+from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
@@ -15,6 +16,7 @@ def health(request: HttpRequest) -> JsonResponse:
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="settings-page"), name="home"),
+    path("favicon.ico", RedirectView.as_view(url=static("homelab/icon.svg"))),
     path("health", health, name="health"),
     path("settings", admin.site.admin_view(settings_page), name="settings-page"),
     path("admin/", admin.site.urls),

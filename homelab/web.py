@@ -141,6 +141,9 @@ class StrictHttp(H11Protocol):
             self._head_deadline = None
 
     def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:  # its body is what is no HTTP
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             self.transport.write(self._bad_request())
         self.transport.close()

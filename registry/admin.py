@@ -50,6 +50,7 @@ class ModelRegistryAdmin(ModelAdmin):
     list_per_page = 50
     conditional_fields = {"cache_path": "cache_location == 'custom'"}
     actions: tuple[str, ...] = ("download_selected", "forget_selected")
+    actions_list = ("register_new_model",)
     actions_submit_line: tuple[str, ...] = ("download_now",)
     change_form_outer_before_template = "registry/live.html"
     list_before_template = "registry/live.html"
@@ -94,6 +95,9 @@ class ModelRegistryAdmin(ModelAdmin):
             messages.error(request, error.message)
             return redirect(request.get_full_path())
 
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> Any:
+        return super().add_view(request, form_url, {"title": "Register New Model", **(extra_context or {})})
+
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
         response = super().response_add(request, obj, post_url_continue)
         is_plain = "_addanother" not in request.POST and "_continue" not in request.POST
@@ -101,6 +105,10 @@ class ModelRegistryAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False  # forgetting a model is an action that keeps its files; see forget_selected
+
+    @action(description="Register New Model", icon="add", url_path="register")
+    def register_new_model(self, request: HttpRequest) -> HttpResponse:
+        return redirect("admin:registry_modelregistry_add")
 
     @action(description="Download", icon="download")
     def download_now(self, request: HttpRequest, obj: ModelRegistry) -> None:

@@ -92,6 +92,6 @@ def describe_revision(revision: RevisionReport) -> dict[str, Any]:
     """The columns of a row whose files are this revision."""
     return {
         "revision": revision.commit,
-        "model_size_mb": round(revision.size_bytes / MB, 3),
+        "model_size_mb": revision.size_bytes / MB,
         "metadata": revision.config,
     }

@@ -31,6 +31,7 @@ STALL_SECONDS = 60.0
 HUB_SECONDS = 30.0
 _MEASURE_EVERY_SECONDS = 30.0
 _RATE_WINDOW_SECONDS = 5.0
+_STOP_SECONDS = 3.0
 
 
 class Report(Protocol):
@@ -108,17 +109,24 @@ def _settle(model: ModelRegistry, plan: DownloadPlan) -> None:
 
 
 def fetch(plan: DownloadPlan, *, report: Report) -> None:
-    """Runs the child, passes its progress on, and kills it when it stalls or when `report` raises."""
+    """Runs the child, passes its progress on, and ends it when it stalls or when `report` raises."""
     child = _start_child(plan)
     try:
         _follow(child, plan, report=report)
     finally:
-        if child.poll() is None:
-            child.kill()
-        child.wait()
-        for pipe in (child.stdin, child.stdout):
-            if pipe is not None:
-                pipe.close()
+        _end_child(child)
+
+
+def _end_child(child: "subprocess.Popen[str]") -> None:
+    """Asks first: the child removes its partial files. One that hangs on a drive is killed."""
+    child.terminate()
+    try:
+        child.wait(timeout=_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()
 
 
 def _follow(child: "subprocess.Popen[str]", plan: DownloadPlan, *, report: Report) -> None:

@@ -8,6 +8,7 @@ n}` twice a second, then `{"done": ...}` or `{"error": {"code", "message", "is_p
 import errno
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -85,6 +86,7 @@ def say(**line: Any) -> None:
 
 def fetch(order: Order, *, token: str) -> None:
     """Downloads what is missing, then hashes everything, makes it durable, and names the ref."""
+    _set_up_library()
     remove_partials(order)
     progress = Progress(order)
     with progress.reporting():
@@ -98,6 +100,13 @@ def fetch(order: Order, *, token: str) -> None:
     make_durable(order)
     _write_ref(order)
     say(done=True)
+
+
+def _set_up_library() -> None:
+    """Blocks of 1 MiB, not 10: progress is smooth, and a slow line does not look like one that stalls."""
+    from huggingface_hub import constants
+
+    constants.DOWNLOAD_CHUNK_SIZE = 1 << 20
 
 
 def _fetch_file(order: Order, file: HubFile, *, token: str) -> None:
@@ -222,6 +231,7 @@ def die_with_parent() -> None:
 def main() -> int:
     data = json.loads(sys.stdin.readline())
     die_with_parent()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     order = Order(**{**data, "files": tuple(HubFile(**file) for file in data["files"])})
     try:
         fetch(order, token=os.environ.get("HF_TOKEN", ""))
@@ -230,6 +240,9 @@ def main() -> int:
         told = explain(error, order)
         say(error={"code": told.code, "message": told.message, "is_permanent": told.is_permanent})
         return 1
+    except SystemExit:  # the parent asked for the end
+        remove_partials(order)
+        raise
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.core.validators import RegexValidator
 from rest_framework import serializers
 
 from cachemgr.models import Cache
@@ -9,7 +10,24 @@ from cachemgr.serializers import MegabytesField
 from registry.models import NAME_PATTERN, NAME_RULE, Job, ModelRegistry
 from registry.services import Wish, cache_path_of
 
-_REVISION = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,98}\Z"
+_NAME = RegexValidator(NAME_PATTERN, NAME_RULE, code="invalid_name")
+_REVISION = RegexValidator(
+    r"^(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]{0,98}\Z",
+    "A revision is a branch, a tag or a commit: letters, digits, dots, slashes, _ and -.",
+    code="invalid_revision",
+)
+
+
+class TextField(serializers.CharField):
+    """A text as it was sent: no number is made into one, and nothing is cut off."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(trim_whitespace=False, **options)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
 
 
 class ModelSerializer(serializers.ModelSerializer[ModelRegistry]):
@@ -106,12 +124,12 @@ class RegisteredModelSerializer(ModelSerializer):
 class WishSerializer(serializers.Serializer[Any]):
     """The body of a registration. Without a location the recommended one is taken; without a size the Hub is asked."""
 
-    model_name = serializers.RegexField(NAME_PATTERN, error_messages={"invalid": NAME_RULE})
-    hf_path = serializers.CharField(max_length=200)
+    model_name = TextField(validators=[_NAME])
+    hf_path = TextField(max_length=200)
     cache_location = serializers.ChoiceField(choices=Cache.Location.choices, required=False, allow_null=True)
-    cache_path = serializers.CharField(required=False, allow_null=True, allow_blank=True, trim_whitespace=False)
+    cache_path = TextField(required=False, allow_null=True, allow_blank=True)
     estimated_size_mb = MegabytesField(required=False, allow_null=True)
-    revision = serializers.RegexField(_REVISION, default="main")
+    revision = TextField(validators=[_REVISION], default="main")
     pinned = serializers.BooleanField(default=False)
     download = serializers.BooleanField(default=False)
 
@@ -138,7 +156,7 @@ class ModelChangeSerializer(serializers.Serializer[Any]):
     """What PATCH may change. Another location is taken for a model whose files are not there yet."""
 
     cache_location = serializers.ChoiceField(choices=Cache.Location.choices, required=False)
-    cache_path = serializers.CharField(required=False, allow_null=True, allow_blank=True, trim_whitespace=False)
+    cache_path = TextField(required=False, allow_null=True, allow_blank=True)
     pinned = serializers.BooleanField(required=False)
 
 

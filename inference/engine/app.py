@@ -97,7 +97,7 @@ class EventStream(StreamingResponse):
 
 
 async def _stream(answer: Answer, *, envelope: Envelope) -> AsyncIterator[bytes]:
-    """A failure is an event of its own, and then nothing: a client that sees no [DONE] knows that something is missing."""
+    """A failure is an event and then nothing: a client that sees no [DONE] knows that something is missing."""
     answer.submit()
     try:
         for choice in answer.choices:

@@ -29,7 +29,7 @@ class GenerateRunner:
     def warm_up(self) -> None:
         """Two tokens: the first reads the prompt, the second reads the cache."""
         ids = tuple(self.tokenizer("Hello")["input_ids"]) or (0,)
-        generation = Generation(ids, max_new_tokens=2, sampling=Sampling(temperature=0), on_event=lambda event: None)
+        generation = Generation(ids, max_new_tokens=2, sampling=Sampling(temperature=0), on_event=lambda _: None)
         self.run(generation)
 
     def run(self, generation: Generation) -> None:
@@ -56,10 +56,10 @@ class GenerateRunner:
 
     def _configure(self, generation: Generation) -> GenerationConfig:
         """Greedy, because the sampler leaves one token possible; all else is the model's own."""
-        return GenerationConfig(max_new_tokens=generation.max_new_tokens, do_sample=False, use_cache=True)
+        return GenerationConfig(max_new_tokens=generation.max_new_tokens, do_sample=False, use_cache=True)  # type: ignore[no-untyped-call]
 
 
-class Cancelled(StoppingCriteria):  # type: ignore[misc]
+class Cancelled(StoppingCriteria):
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
 
@@ -68,7 +68,7 @@ class Cancelled(StoppingCriteria):  # type: ignore[misc]
         return torch.full((input_ids.shape[0],), is_cancelled, dtype=torch.bool, device=input_ids.device)
 
 
-class EventStreamer(BaseStreamer):  # type: ignore[misc]
+class EventStreamer(BaseStreamer):
     """`generate` first puts the prompt, then each token as it is chosen."""
 
     def __init__(self, generation: Generation, *, sampler: Sampler, eos_token_ids: frozenset[int]) -> None:

@@ -45,11 +45,11 @@ class LoadedModel:
 
 def load_model(settings: EngineSettings) -> LoadedModel:
     """Raises LoadError, or whatever transformers raises."""
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     warnings.simplefilter("ignore")
     model = _read_weights(settings, device=_choose_device(settings.device))
-    tokenizer = AutoTokenizer.from_pretrained(settings.model_path, **_SAFE)
+    tokenizer: Any = AutoTokenizer.from_pretrained(settings.model_path, **_SAFE)
     tokenizer("A first text, so that no later one changes how the tokenizer is set.")
     given = model.generation_config
     model.generation_config = _keep_what_is_not_sampling(given, tokenizer=tokenizer)
@@ -64,9 +64,10 @@ def load_model(settings: EngineSettings) -> LoadedModel:
 
 def _read_weights(settings: EngineSettings, *, device: torch.device) -> Any:
     placement = {} if device.type == "cpu" else {"device_map": {"": str(device)}}
-    model, report = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         settings.model_path, dtype=settings.dtype, use_safetensors=True, output_loading_info=True, **placement, **_SAFE
     )
+    model, report = loaded
     if missing := sorted(report["missing_keys"]):
         # transformers fills them with random numbers: the model would load, and talk nonsense.
         raise LoadError(f"{settings.model_path} lacks {len(missing)} of the model's tensors, {missing[0]} among them.")
@@ -99,7 +100,7 @@ def _keep_what_is_not_sampling(given: Any, *, tokenizer: Any) -> GenerationConfi
     kept.setdefault("eos_token_id", tokenizer.eos_token_id)
     if kept.get("pad_token_id") is None:
         kept["pad_token_id"] = next(iter(_as_list(kept["eos_token_id"])), 0)
-    return GenerationConfig(**kept, do_sample=False)
+    return GenerationConfig(**kept, do_sample=False)  # type: ignore[no-untyped-call]
 
 
 def _as_list(value: int | list[int] | None) -> list[int]:

@@ -1,4 +1,4 @@
-"""Chooses each token from the raw logits: penalties, temperature, top-k, top-p, and a generator of the request's own."""
+"""Chooses each token from the raw logits: penalties, temperature, top-k, top-p; each request has its own generator."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def plan_sampling(asked: Sampling, *, defaults: SamplingDefaults) -> Plan:
     )
 
 
-class Sampler(LogitsProcessor):  # type: ignore[misc]
+class Sampler(LogitsProcessor):
     """The last processor of one `generate` call: it leaves exactly one token possible, the one that it has chosen.
 
     `logprobs` gets an entry per token, from the logits before any change. input_ids: (1, length); scores: (1, words).

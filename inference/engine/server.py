@@ -17,6 +17,7 @@ from inference.engine.app import EngineApp
 from inference.engine.backend import Backend
 
 LOAD_FAILED = 3
+_BACKLOG = 128
 _GRACE_SECONDS = 1
 _LAST_MOMENT_SECONDS = 1.8
 
@@ -52,9 +53,12 @@ def bind(path: Path) -> socket.socket:
     previous = os.umask(0o177)
     try:
         listener.bind(str(path))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
     finally:
         os.umask(previous)
-    listener.listen(128)
     return listener
 
 

@@ -3,8 +3,8 @@
     submitted -> queued -> active -> finished | failed
                     \\________\\____-> cancelled
 
-One thread, from the import of torch on: each thread that computes gets its own team of OpenMP threads, and a second team
-slows the first down for good.
+One thread, from the import of torch on: each thread that computes gets its own team of OpenMP threads, and a second
+team slows the first down for good.
 """
 
 import sys
@@ -66,7 +66,8 @@ class SerialBackend:
     def submit(self, generation: Generation) -> None:
         with self._changed:
             if self._is_stopping:
-                return generation.on_event(_STOPPING)
+                generation.on_event(_STOPPING)
+                return
             self._queue.append(generation)
             self._changed.notify()
 
@@ -92,9 +93,11 @@ class SerialBackend:
         try:
             runner = self._load()
         except LoadError as error:
-            return self._on_load_error(str(error))
-        except Exception as error:  # torch and transformers raise whatever they like; the process ends with the reason
-            return self._on_load_error(_explain(error, model_path=self._settings.model_path))
+            self._on_load_error(str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - libraries raise whatever they like; it ends with the reason
+            self._on_load_error(_explain(error, model_path=self._settings.model_path))
+            return
         while True:
             self._run(runner, generation=self._take())
 
@@ -129,7 +132,7 @@ class SerialBackend:
     def _run(self, runner: Runner, *, generation: Generation) -> None:
         try:
             runner.run(generation)
-        except Exception as error:  # whatever a model raises is the end of this generation, not of the engine
+        except Exception as error:  # noqa: BLE001 - whatever a model raises ends this generation, not the engine
             traceback.print_exc()
             sys.stderr.flush()
             generation.on_event(Failed(f"The model failed while it was generating ({type(error).__name__})."))

@@ -1,5 +1,6 @@
 """script/setup, on a project whose packages need no network: a folder beside it that is one package."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -112,9 +113,8 @@ def test_an_interrupted_set_up_starts_again(project: Path) -> None:
         assert running.stdout is not None
         while "Installing" not in running.stdout.readline():
             pass
-        subprocess.run(["kill", f"-{signal.SIGKILL.value}", f"-{running.pid}"], check=True)
-    make_backend = BACKEND.format(name="server_package")
-    (project / "server_package" / "backend.py").write_text(make_backend)
+        os.killpg(running.pid, signal.SIGKILL)
+    (project / "server_package" / "backend.py").write_text(BACKEND.format(name="server_package"))
     assert set_up(project).returncode == 0
     assert has_package(project, "server_package")
 

@@ -1,0 +1,142 @@
+"""A real engine process with a tiny model, started once, and what is needed to start more of them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from openai import OpenAI
+
+from demo.tiny_model import make_tiny_llama
+
+CRASHING_WORD = "<|boom|>"
+START_SECONDS = 90
+
+
+def user(text: str) -> list[Any]:
+    return [{"role": "user", "content": text}]
+
+
+@dataclass
+class Engine:
+    """A running engine; its stdin is the pipe that keeps it alive."""
+
+    process: subprocess.Popen[bytes]
+    socket: Path
+    client: httpx2.Client
+
+    def post(self, path: str, **body: Any) -> httpx2.Response:
+        return self.client.post(path, json=body)
+
+    def chat(self, text: str, **body: Any) -> httpx2.Response:
+        return self.post("/v1/chat/completions", messages=user(text), **body)
+
+    def stream(self, path: str, **body: Any) -> list[str]:
+        """The `data:` values of the events, in order."""
+        with self.client.stream("POST", path, json={"stream": True, **body}) as response:
+            assert response.status_code == 200, response.read()
+            return [line.removeprefix("data: ") for line in response.iter_lines() if line]
+
+    def count(self) -> dict[str, int]:
+        return self.client.get("/status").json()
+
+
+def wait_until(is_true: Callable[[], Any], *, seconds: float = 10) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := is_true()):
+        assert time.monotonic() < deadline, f"It was not so within {seconds} seconds."
+        time.sleep(0.02)
+    return value
+
+
+def make_command(socket: Path, *arguments: str, model_path: Path | str, name: str = "tiny") -> list[str]:
+    command = [sys.executable, "-m", "inference.engine", "--socket", str(socket), "--model-path", str(model_path)]
+    return [*command, "--model-name", name, "--device", "cpu", *arguments]
+
+
+@contextmanager
+def start_engine(model_path: Path | str, *arguments: str, is_ready: bool = True) -> Iterator[Engine]:
+    with tempfile.TemporaryDirectory(prefix="engine-") as folder:
+        socket = Path(folder) / "engine.sock"
+        errors = Path(folder) / "stderr"
+        with errors.open("wb") as stderr:
+            command = make_command(socket, *arguments, model_path=model_path)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=stderr, env=os.environ)
+        client = httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket)), base_url="http://engine", timeout=60)
+        try:
+            wait_until(socket.exists)
+            engine = Engine(process=process, socket=socket, client=client)
+            if is_ready:
+                wait_until(lambda: client.get("/health").status_code == 200, seconds=START_SECONDS)
+            yield engine
+        finally:
+            client.close()
+            process.kill()
+            process.wait()
+            process.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its tokenizer knows one word that its weights do not: a prompt with it makes the model fail."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    make_tiny_llama(folder)
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    next_id = 1 + max(tokenizer["model"]["vocab"].values())
+    word = {"id": next_id, "content": CRASHING_WORD, "special": False, "normalized": False}
+    tokenizer["added_tokens"].append(word | dict.fromkeys(("single_word", "lstrip", "rstrip"), False))
+    path.write_text(json.dumps(tokenizer))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that takes its time: generations last long enough to be left."""
+    folder = tmp_path_factory.mktemp("models") / "small"
+    make_tiny_llama(folder, size="small")
+    return _never_end(folder)
+
+
+def _never_end(folder: Path) -> Path:
+    """Without end tokens each generation lasts as long as it may."""
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"bad_words_ids": [[0], [2]]}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def engine(model_folder: Path) -> Iterator[Engine]:
+    with start_engine(model_folder) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def slow_engine(small_folder: Path) -> Iterator[Engine]:
+    with start_engine(small_folder) as started:
+        yield started
+
+
+@pytest.fixture
+def openai(engine: Engine) -> Iterator[OpenAI]:
+    transport = httpx2.HTTPTransport(uds=str(engine.socket))
+    with OpenAI(
+        base_url="http://engine/v1", api_key="none", http_client=httpx2.Client(transport=transport), max_retries=0
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def copied_folder(model_folder: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(model_folder, tmp_path / "copied"))

@@ -1,0 +1,105 @@
+"""Who leaves stops the work that was done for him, whatever it was waiting for."""
+
+import json
+import socket
+import threading
+import time
+from typing import Any
+
+from tests.inference.engine.conftest import Engine, wait_until
+
+LONG: dict[str, Any] = {"prompt": "The captain", "temperature": 0, "max_tokens": 2000}
+IDLE = {"active": 0, "queued": 0}
+
+
+def send(engine: Engine, **body: Any) -> socket.socket:
+    """A request over a connection that can be cut at will."""
+    content = json.dumps(body).encode()
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(str(engine.socket))
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: engine\r\nContent-Length: {len(content)}\r\n\r\n"
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+def expect_idle_soon(engine: Engine) -> None:
+    wait_until(lambda: engine.count() == IDLE, seconds=1)
+
+
+def test_a_client_that_leaves_a_stream_stops_it(slow_engine: Engine) -> None:
+    connection = send(slow_engine, stream=True, **LONG)
+    received = b""
+    while received.count(b"data: ") < 5:
+        received += connection.recv(4096)
+    assert slow_engine.count() == {"active": 1, "queued": 0}
+    connection.close()
+    expect_idle_soon(slow_engine)
+
+
+def test_a_client_that_leaves_before_the_first_token_stops_it(slow_engine: Engine) -> None:
+    connection = send(slow_engine, stream=True, **LONG)
+    wait_until(lambda: slow_engine.count()["active"])
+    connection.close()
+    expect_idle_soon(slow_engine)
+
+
+def test_a_client_that_leaves_a_plain_request_stops_it(slow_engine: Engine) -> None:
+    connection = send(slow_engine, **LONG)
+    wait_until(lambda: slow_engine.count()["active"])
+    connection.close()
+    expect_idle_soon(slow_engine)
+
+
+def test_a_client_that_leaves_the_queue_never_starts(slow_engine: Engine) -> None:
+    first = send(slow_engine, stream=True, **LONG)
+    wait_until(lambda: slow_engine.count()["active"])
+    waiting = [send(slow_engine, stream=is_streamed, **LONG) for is_streamed in (True, False)]
+    wait_until(lambda: slow_engine.count() == {"active": 1, "queued": 2})
+    for connection in waiting:
+        connection.close()
+    wait_until(lambda: slow_engine.count() == {"active": 1, "queued": 0}, seconds=1)
+    first.close()
+    expect_idle_soon(slow_engine)
+
+
+def test_all_choices_of_a_client_that_leaves_are_stopped(slow_engine: Engine) -> None:
+    connection = send(slow_engine, stream=True, n=4, **LONG)
+    wait_until(lambda: slow_engine.count() == {"active": 1, "queued": 3})
+    connection.close()
+    expect_idle_soon(slow_engine)
+
+
+def test_a_stop_string_frees_the_engine_for_the_next(slow_engine: Engine) -> None:
+    whole = slow_engine.post("/v1/completions", **(LONG | {"max_tokens": 30})).json()["choices"][0]["text"]
+    answer = slow_engine.post("/v1/completions", stop=whole[10:14], **LONG).json()
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    expect_idle_soon(slow_engine)
+
+
+def test_requests_are_answered_in_the_order_of_their_arrival(slow_engine: Engine) -> None:
+    order: list[int] = []
+
+    def ask(number: int) -> None:
+        slow_engine.post("/v1/completions", **(LONG | {"max_tokens": 12}))
+        order.append(number)
+
+    blocker = send(slow_engine, stream=True, **LONG)
+    wait_until(lambda: slow_engine.count()["active"])
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for number, thread in enumerate(threads, start=1):
+        thread.start()
+        wait_until(lambda number=number: slow_engine.count()["queued"] == number)
+    blocker.close()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert order == [0, 1, 2, 3]
+
+
+def test_health_and_status_answer_while_the_model_works(slow_engine: Engine) -> None:
+    connection = send(slow_engine, stream=True, **LONG)
+    wait_until(lambda: slow_engine.count()["active"])
+    started = time.monotonic()
+    assert slow_engine.client.get("/health").status_code == 200
+    assert time.monotonic() - started < 1
+    connection.close()
+    expect_idle_soon(slow_engine)

@@ -1,0 +1,68 @@
+"""What the engine refuses, and how a failing model looks from outside."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import APIStatusError, BadRequestError, InternalServerError, OpenAI
+
+from tests.inference.engine.conftest import CRASHING_WORD, Engine, start_engine, user
+
+
+def test_a_prompt_that_is_too_long_is_refused_with_the_numbers(openai: OpenAI) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        openai.chat.completions.create(model="tiny", messages=user("word " * 900), max_tokens=5)
+    body: Any = refused.value.body
+    assert (body["code"], body["type"], body["param"]) == (
+        "context_length_exceeded",
+        "invalid_request_error",
+        "messages",
+    )
+    assert "512 tokens" in body["message"]
+
+
+def test_a_template_that_refuses_is_a_bad_request(openai: OpenAI) -> None:
+    with pytest.raises(BadRequestError, match="not tool"):
+        openai.chat.completions.create(
+            model="tiny", messages=[{"role": "tool", "content": "x", "tool_call_id": "1"}], max_tokens=5
+        )
+
+
+def test_a_model_without_a_template_points_to_completions(copied_folder: Path) -> None:
+    (copied_folder / "chat_template.jinja").unlink()
+    with start_engine(copied_folder) as engine:
+        answer = engine.chat("Hello")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "no_chat_template")
+        assert "/v1/completions" in answer.json()["error"]["message"]
+        assert engine.post("/v1/completions", prompt="", max_tokens=2).status_code == 200
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"", b'{"messages": 1}', b"[" * 100_000, b"\xff"])
+def test_a_body_that_makes_no_sense_is_a_bad_request(engine: Engine, content: bytes) -> None:
+    answer = engine.client.post("/v1/chat/completions", content=content)
+    assert answer.status_code == 400
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_failing_model_is_a_server_error_without_a_traceback(openai: OpenAI, engine: Engine) -> None:
+    with pytest.raises(InternalServerError) as failed:
+        openai.completions.create(model="tiny", prompt=CRASHING_WORD, max_tokens=5)
+    body: Any = failed.value.body
+    assert (body["type"], "IndexError" in body["message"], "Traceback" in body["message"]) == (
+        "server_error",
+        True,
+        False,
+    )
+    assert engine.chat("Hello", max_tokens=2).status_code == 200
+
+
+def test_a_failing_stream_ends_with_an_error_and_without_done(engine: Engine) -> None:
+    *_, last = engine.stream("/v1/chat/completions", messages=user(CRASHING_WORD), max_tokens=5)
+    assert json.loads(last)["error"]["type"] == "server_error"
+
+
+def test_openai_raises_the_error_of_a_failing_stream(openai: OpenAI) -> None:
+    with pytest.raises(Exception, match="IndexError") as failed:
+        list(openai.chat.completions.create(model="tiny", messages=user(CRASHING_WORD), max_tokens=5, stream=True))
+    assert not isinstance(failed.value, APIStatusError)
