@@ -56,5 +56,5 @@ def _check_limit(name: str, path: Path, *, limit_bytes: int, report: DriveReport
         return []
     limit, total = format_bytes(limit_bytes), format_bytes(report.disk.total_bytes)
     message = f"{name}_CACHE_LIMIT_GB is {limit}, but the disk of {path} has {total}."
-    hint = f"Set it to at most 80 % of the disk: {name}_CACHE_LIMIT_GB={safe_bytes / 10**9:.0f}"
+    hint = f"Set it to at most 80 % of the disk: {name}_CACHE_LIMIT_GB={safe_bytes // 10**6 / 1000}"
     return [checks.Warning(message, hint=hint, id="cachemgr.W002")]

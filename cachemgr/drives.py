@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +21,7 @@ from cachemgr.scan import CacheReport, report_from_json
 MOUNT_ROOTS = (Path("/run/media"), Path("/media"), Path("/mnt"))
 _PROJECT = Path(__file__).resolve().parent.parent
 _POLL_SECONDS = 0.02
+_killed: list[subprocess.Popen[str]] = []  # children that hang in the kernel; they are collected when it lets them die
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def probe_drive(request: ProbeRequest, *, limit_seconds: float, lock_folder: Pat
 
 def _ask_child(request: ProbeRequest, lock: int, limit_seconds: float) -> DriveReport | None:
     """None when the child did not answer in time; it keeps the lock until the kernel lets it die."""
+    _collect_killed()
     child = subprocess.Popen(
         [sys.executable, "-m", "cachemgr.probe", json.dumps(vars(request))],
         cwd=_PROJECT,
@@ -85,12 +87,28 @@ def _ask_child(request: ProbeRequest, lock: int, limit_seconds: float) -> DriveR
     try:
         output, errors = child.communicate(timeout=limit_seconds)
     except subprocess.TimeoutExpired:
-        child.kill()
+        _abandon(child)
         return None
     if child.returncode != 0:
         last_line = errors.strip().rpartition("\n")[2]
         return DriveReport("missing", f"{request.path} could not be read: {last_line}")
     return _parse(json.loads(output))
+
+
+def _abandon(child: subprocess.Popen[str]) -> None:
+    child.kill()
+    for pipe in (child.stdout, child.stderr):
+        assert pipe is not None
+        pipe.close()
+    _killed.append(child)
+
+
+def _collect_killed() -> None:
+    """No zombies: a child that died after all is waited for."""
+    for child in list(_killed):
+        if child.poll() is not None:
+            with suppress(ValueError):  # another thread was faster
+                _killed.remove(child)
 
 
 def _parse(answer: dict[str, Any]) -> DriveReport:

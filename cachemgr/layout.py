@@ -7,7 +7,7 @@ HOUSE_FOLDER = ".homelab"
 MARKER_FILE = ".homelab-cache.json"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
-_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
+_PART = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _REPO_ID = re.compile(rf"{_PART}(?:/{_PART})?")
 
 
@@ -20,7 +20,7 @@ def parse_repo_folder(folder: str) -> tuple[str, str] | None:
     kind, _, rest = folder.partition("--")
     repo_type = kind.removesuffix("s")
     repo_id = rest.replace("--", "/")
-    if kind == repo_type or repo_type not in REPO_TYPES or not is_repo_id(repo_id):
+    if "/" in rest or kind == repo_type or repo_type not in REPO_TYPES or not is_repo_id(repo_id):
         return None
     return repo_type, repo_id
 

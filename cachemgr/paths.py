@@ -24,7 +24,7 @@ def validate_custom_path(text: str, *, allowed_roots: Sequence[Path], kept_apart
             code="outside_allowed_roots",
         )
     for other in kept_apart:
-        if path != other and (path.is_relative_to(other) or other.is_relative_to(path)):
+        if path.is_relative_to(other) or other.is_relative_to(path):
             raise InvalidCachePath(
                 f"{path} lies inside or around {other}. Choose a folder of its own.", code="overlaps"
             )

@@ -7,6 +7,7 @@ when its time is over. Only the standard library is imported.
 import json
 import os
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -90,13 +91,19 @@ def _read_marker(path: str) -> str | None:
         return None
 
 
-def _write_marker(path: str, *, uuid: str) -> str:
+def _write_marker(path: str, *, uuid: str) -> str | None:
+    """None where it cannot be written: a full drive is there all the same, and is adopted another day."""
     staged = os.path.join(path, f"{MARKER_FILE}.{os.getpid()}")
-    with open(staged, "w", encoding="utf-8") as file:
-        json.dump({"uuid": uuid, "made_by": "Homelab LLM Server: this folder is one of its caches"}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(staged, os.path.join(path, MARKER_FILE))
+    try:
+        with open(staged, "w", encoding="utf-8") as file:
+            json.dump({"uuid": uuid, "made_by": "Homelab LLM Server: this folder is one of its caches"}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(staged, os.path.join(path, MARKER_FILE))
+    except OSError:
+        with suppress(OSError):
+            os.unlink(staged)
+        return None
     return uuid
 
 

@@ -6,6 +6,7 @@ Only the standard library is imported: the scan runs in a child process that sta
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from cachemgr.layout import COMMIT, parse_repo_folder
 
 _CONFIG_LIMIT_BYTES = 4 * 10**6
+_INDEX_LIMIT_BYTES = 64 * 10**6  # a model of 100,000 tensors has an index of 17 MB
 _CONFIG_KEYS = ("model_type", "architectures", "max_position_embeddings", "torch_dtype", "dtype", "auto_map")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
@@ -66,7 +68,9 @@ def scan_cache(path: str) -> CacheReport:
     seen: dict[Inode, int] = {}
     repos: list[RepoReport] = []
     problems: list[str] = []
-    for entry in sorted(os.scandir(path), key=lambda each: each.name):
+    with os.scandir(path) as entries:
+        in_order = sorted(entries, key=lambda each: each.name)
+    for entry in in_order:
         known = parse_repo_folder(entry.name)
         try:
             if known and entry.is_dir(follow_symlinks=False):
@@ -74,9 +78,9 @@ def scan_cache(path: str) -> CacheReport:
                 repos.append(_scan_repo(entry.path, repo_type=known[0], repo_id=known[1], inodes=inodes))
                 seen |= inodes
             else:
-                seen |= _sizes_below(entry)
+                seen |= _sizes_below(entry, problems)
         except OSError as error:
-            problems.append(f"{entry.name}: {error.strerror}")
+            problems.append(f"{_shown(entry.name)}: {error.strerror}")
     return CacheReport(used_bytes=sum(seen.values()), repos=tuple(repos), problems=tuple(problems))
 
 
@@ -84,7 +88,7 @@ def scan_one_repo(path: str, *, folder: str) -> CacheReport:
     """The report of one repo folder of a cache; without repos where it is not there."""
     known = parse_repo_folder(folder)
     repo_path = os.path.join(path, folder)
-    if known is None or not os.path.isdir(repo_path):
+    if known is None or not _is_folder(repo_path):
         return CacheReport(used_bytes=0, repos=(), problems=())
     repo = _scan_repo(repo_path, repo_type=known[0], repo_id=known[1], inodes={})
     return CacheReport(used_bytes=repo.size_bytes, repos=(repo,), problems=())
@@ -110,7 +114,7 @@ def _repo_from_json(data: dict[str, Any]) -> RepoReport:
 def _scan_repo(path: str, *, repo_type: str, repo_id: str, inodes: dict[Inode, int]) -> RepoReport:
     problems: list[str] = []
     partial_bytes = 0
-    for file in _files_below(path):
+    for file in _files_below(path, problems):
         try:
             status = file.stat()  # follows a link into the Hub's shared blob store, where the bytes are
         except OSError:
@@ -127,31 +131,30 @@ def _scan_repo(path: str, *, repo_type: str, repo_id: str, inodes: dict[Inode, i
         size_bytes=sum(inodes.values()),
         partial_bytes=partial_bytes,
         revisions=revisions,
-        problems=tuple(problems),
+        problems=tuple(dict.fromkeys(problems)),
     )
 
 
 def _scan_revisions(path: str, *, refs: dict[str, str], problems: list[str]) -> Iterator[RevisionReport]:
-    if not os.path.isdir(path):
+    if not _is_folder(path):
         problems.append("no snapshots")
         return
-    for entry in sorted(os.scandir(path), key=lambda each: each.name):
+    for entry in sorted(_entries(path, problems), key=lambda each: each.name):
         if entry.is_dir(follow_symlinks=False) and COMMIT.fullmatch(entry.name):
             names = tuple(sorted(name for name, commit in refs.items() if commit == entry.name))
             yield _scan_revision(entry.path, commit=entry.name, refs=names)
         else:
-            problems.append(f"snapshots/{entry.name} is not a revision")
+            problems.append(f"snapshots/{_shown(entry.name)} is not a revision")
 
 
 def _scan_revision(path: str, *, commit: str, refs: tuple[str, ...]) -> RevisionReport:
     sizes: dict[Inode, int] = {}
     names: set[str] = set()
     missing: list[str] = []
-    for file in _files_below(path):
+    for file in _files_below(path, missing):
         name = os.path.relpath(file.path, path)
-        try:
-            status = file.stat()
-        except OSError:
+        status = _regular_file(file)
+        if status is None:
             missing.append(name)
             continue
         names.add(name)
@@ -163,7 +166,7 @@ def _scan_revision(path: str, *, commit: str, refs: tuple[str, ...]) -> Revision
         file_count=len(names),
         size_bytes=sum(sizes.values()),
         format=_weights_format(names),
-        missing=tuple(missing),
+        missing=tuple(map(_shown, missing)),
         config=_read_config(path) if "config.json" in names else {},
     )
 
@@ -179,20 +182,30 @@ def _weights_format(names: set[str]) -> str:
 def _shards_named_by_index(path: str, names: set[str]) -> set[str]:
     if "model.safetensors.index.json" not in names:
         return set()
-    index = _read_json(os.path.join(path, "model.safetensors.index.json"))
+    index = _read_json(os.path.join(path, "model.safetensors.index.json"), limit_bytes=_INDEX_LIMIT_BYTES)
     weight_map = index.get("weight_map")
     return {str(name) for name in weight_map.values()} if isinstance(weight_map, dict) else set()
 
 
 def _read_config(path: str) -> dict[str, Any]:
-    config = _read_json(os.path.join(path, "config.json"))
-    return {key: config[key] for key in _CONFIG_KEYS if key in config}
+    config = _read_json(os.path.join(path, "config.json"), limit_bytes=_CONFIG_LIMIT_BYTES)
+    return {key: config[key] for key in _CONFIG_KEYS if key in config and _is_storable(config[key])}
 
 
-def _read_json(path: str) -> dict[str, Any]:
+def _is_storable(value: Any) -> bool:
+    """False for what no database takes (NaN, NUL, half a character) and for what no real config has (depth, bulk)."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (ValueError, RecursionError):
+        return False
+    return len(text) <= 10_000 and text.count("[") + text.count("{") <= 50 and "\\u0000" not in text
+
+
+def _read_json(path: str, *, limit_bytes: int) -> dict[str, Any]:
     """The object in a small JSON file; {} for whatever is not one."""
     try:
-        if os.path.getsize(path) > _CONFIG_LIMIT_BYTES:
+        if os.path.getsize(path) > limit_bytes:
             return {}
         with open(path, encoding="utf-8") as file:
             data = json.load(file)
@@ -204,33 +217,65 @@ def _read_json(path: str) -> dict[str, Any]:
 def _read_refs(path: str, problems: list[str]) -> dict[str, str]:
     """{"main": commit}; names may have slashes, as in `refs/pr/1`."""
     refs: dict[str, str] = {}
-    if not os.path.isdir(path):
+    if not _is_folder(path):
         return refs
-    for file in _files_below(path):
+    for file in _files_below(path, problems):
+        name = os.path.relpath(file.path, path)
+        if _regular_file(file) is None:
+            problems.append(f"refs/{_shown(name)} is not a file")
+            continue
         try:
             with open(file.path, encoding="ascii") as opened:
-                refs[os.path.relpath(file.path, path)] = opened.read(64).strip()
+                refs[_shown(name)] = opened.read(64).strip()
         except (OSError, ValueError) as error:
-            problems.append(f"refs/{file.name}: {error}")
+            problems.append(f"refs/{_shown(name)}: {error}")
     return refs
 
 
-def _files_below(path: str) -> Iterator[os.DirEntry[str]]:
+def _files_below(path: str, problems: list[str]) -> Iterator[os.DirEntry[str]]:
     """Files and links to files below the path, at any depth; a linked folder is not entered."""
     folders = [path]
     while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                elif not entry.is_dir():
-                    yield entry
+        for entry in _entries(folders.pop(), problems):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif not (entry.is_symlink() and os.path.isdir(entry.path)):
+                yield entry
 
 
-def _sizes_below(entry: os.DirEntry[str]) -> dict[Inode, int]:
+def _entries(path: str, problems: list[str]) -> list[os.DirEntry[str]]:
+    """What lies in a folder. One that cannot be read is a problem, and hides nothing beside it."""
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except OSError as error:
+        problems.append(f"{_shown(os.path.basename(path))} cannot be read: {error.strerror}")
+        return []
+
+
+def _is_folder(path: str) -> bool:
+    """Never for a link to one: what lies elsewhere is not this cache's."""
+    return os.path.isdir(path) and not os.path.islink(path)
+
+
+def _regular_file(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """None for a broken link, and for a pipe or a device, which would never end."""
+    try:
+        status = entry.stat()
+    except OSError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def _shown(name: str) -> str:
+    """A name from a disk as text that JSON, a database and a terminal take: names are bytes, and not always UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def _sizes_below(entry: os.DirEntry[str], problems: list[str]) -> dict[Inode, int]:
     """Sizes by inode of what is not a repo: foreign files, locks, the shared blob store, our own folder."""
     if entry.is_symlink():
         return {}
-    files = _files_below(entry.path) if entry.is_dir() else iter([entry])
+    files = _files_below(entry.path, problems) if entry.is_dir() else iter([entry])
     statuses = (file.stat(follow_symlinks=False) for file in files)
     return {(status.st_dev, status.st_ino): status.st_size for status in statuses}

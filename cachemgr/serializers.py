@@ -10,7 +10,7 @@ from cachemgr.models import Cache
 from cachemgr.stats import CacheLine
 from cachemgr.units import GB, MB
 
-_NUMBER = re.compile(r"\d{1,10}(\.\d{1,6})?")
+_NUMBER = re.compile(r"[0-9]{1,10}(\.[0-9]{1,6})?")
 _MAX_MEGABYTES = 10**9
 
 
@@ -27,20 +27,22 @@ class MegabytesField(serializers.Field[int, Any, Any, Any]):
         megabytes = self._number(data)
         if megabytes > _MAX_MEGABYTES:
             self.fail("too_large", value=str(data)[:40])
-        if megabytes <= 0:
+        size_bytes = round(megabytes * MB)
+        if size_bytes <= 0:
             self.fail("not_positive", value=str(data)[:40])
-        return round(megabytes * MB)
+        return size_bytes
 
     def _number(self, data: Any) -> float:
         text = data if isinstance(data, str) else ""
         if isinstance(data, bool) or not isinstance(data, int | float | str):
             self.fail("not_a_number", value=repr(data)[:40])
         if isinstance(data, int):
-            return float(min(data, 10 * _MAX_MEGABYTES))
+            return float(max(-1, min(data, 10 * _MAX_MEGABYTES)))
         if isinstance(data, float) and math.isfinite(data):
             return data
         if not _NUMBER.fullmatch(text):
-            self.fail("not_positive" if re.fullmatch(r"-\d+(\.\d+)?", text) else "not_a_number", value=repr(data)[:40])
+            is_negative = bool(_NUMBER.fullmatch(text.removeprefix("-")))
+            self.fail("not_positive" if is_negative else "not_a_number", value=repr(data)[:40])
         return float(text)
 
     def to_representation(self, value: float) -> Any:

@@ -1,6 +1,7 @@
 """`/api/cache/…`: doors to the services."""
 
 from datetime import timedelta
+from math import ceil
 from typing import Any
 
 from django.conf import settings
@@ -97,7 +98,7 @@ class CacheHistoryView(APIView):
         since = question.validated_data.get("since") or timezone.now() - timedelta(days=1)
         cache = services.find_cache(question.validated_data["cache"])
         snapshots = list(CacheSnapshot.objects.filter(cache=cache, taken_at__gte=since).order_by("taken_at"))
-        step = max(1, len(snapshots) // _PLOT_POINTS)
+        step = max(1, ceil(len(snapshots) / _PLOT_POINTS))
         return Response(SnapshotSerializer(snapshots[::step], many=True).data)
 
 

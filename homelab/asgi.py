@@ -13,7 +13,7 @@ from homelab.gate import Application, Gate, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
-CLOSE_SECONDS = 4
+CLOSE_SECONDS = 3
 WILDCARDS = frozenset({"0.0.0.0", "::"})
 
 

@@ -16,7 +16,7 @@ from homelab.launch.demo import Demo, hub_command
 from homelab.launch.prepare import CannotStart
 from homelab.web import LOOPBACK_NAMES
 
-STOP_SECONDS = 8
+STOP_SECONDS = 7
 _UNWRITABLE = re.compile(r"[%\x00-\x1f\x7f]|\s[;#]")
 _NO_LOOPBACK_OF_ITS_OWN = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}
 
@@ -55,6 +55,7 @@ def _broker(folder: Path, *, socket: Path) -> Program:
     folder.mkdir(mode=0o700, exist_ok=True)
     options = ["--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "600", "--dir", str(folder)]
     options += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--daemonize", "no"]
+    options += ["--set-proc-title", "no"]  # it would overwrite the environment that tells whose process this is
     return Program("broker", (str(get_binary_path()), *options))
 
 

@@ -60,7 +60,7 @@ class TextAssembler:
         text = self._matcher.push(self._detokenizer.flush())
         text += self._matcher.flush()
         shown = self._show(text).tokens
-        rest = () if self.has_stopped else tuple(self._waiting)
+        rest = () if self._matcher.has_matched else tuple(self._waiting)
         return Piece(text, tokens=shown + rest)
 
     def _show(self, text: str) -> Piece:

@@ -32,7 +32,7 @@ def _apply_template(messages: tuple[dict[str, str], ...], *, tokenizer: Tokenize
     try:
         text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
     except _TEMPLATE_ERRORS as error:
-        message = f"The chat template of this model does not accept these messages: {error or type(error).__name__}"
+        message = f"The chat template of this model refuses these messages: {str(error) or type(error).__name__}"
         raise BadRequest(message, param="messages", code="chat_template_error") from error
     return str(text)
 

@@ -53,9 +53,7 @@ def make_environment(folder: Path, *, port: int, **others: str) -> dict[str, str
     return kept | caches | settings | hub | others
 
 
-def launch(
-    environment: dict[str, str], *arguments: str, output: int | Any = subprocess.PIPE
-) -> subprocess.Popen[str]:
+def launch(environment: dict[str, str], *arguments: str, output: int | Any = subprocess.PIPE) -> subprocess.Popen[str]:
     """In a session of its own, so that a signal to its group is what a terminal sends for Ctrl-C."""
     command = [sys.executable, "-m", "homelab.launch", *arguments]
     return subprocess.Popen(

@@ -1,0 +1,122 @@
+"""What OpenAI's clients send: what is taken, what is refused, and which field is named."""
+
+import pytest
+
+from inference.errors import BadRequest
+from inference.openai.schema import parse_chat, parse_completion, parse_keep_alive
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+def chat(**fields):
+    return parse_chat({"model": "m", "messages": HELLO, **fields})
+
+
+def test_a_plain_chat_passes_as_it_is() -> None:
+    parsed = chat()
+    assert (parsed.model, parsed.stream, parsed.keep_alive_seconds) == ("m", False, None)
+    assert parsed.body == {"model": "m", "messages": HELLO}
+
+
+def test_what_clients_always_send_is_taken_and_what_nobody_knows_is_ignored() -> None:
+    parsed = chat(
+        stream=True,
+        stream_options={"include_usage": True},
+        max_completion_tokens=10,
+        temperature=0.5,
+        top_p=1,
+        n=1,
+        stop="x",
+        user="me",
+        tools=[],
+        tool_choice="none",
+        response_format={"type": "text"},
+        parallel_tool_calls=True,
+        seed=None,
+        store=False,
+        metadata={},
+    )
+    assert parsed.stream and parsed.body["stop"] == ["x"] and parsed.body["max_completion_tokens"] == 10
+    assert "user" not in parsed.body and "seed" not in parsed.body and "tools" not in parsed.body
+
+
+def test_content_may_come_in_parts_and_developer_is_a_system_role() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": parts}]
+    assert chat(messages=messages).body["messages"] == [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "ab"},
+    ]
+
+
+def test_an_assistants_empty_content_is_an_empty_text() -> None:
+    assert chat(messages=[{"role": "assistant", "content": None}]).body["messages"][0]["content"] == ""
+
+
+def test_a_large_number_of_tokens_means_as_many_as_there_can_be() -> None:
+    assert chat(max_tokens=10**9).body["max_tokens"] == 10**7
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"model": None}, "model"),
+        ({"model": ["m"]}, "model"),
+        ({"messages": []}, "messages"),
+        ({"messages": "hello"}, "messages"),
+        ({"messages": ["hello"]}, "messages[0]"),
+        ({"messages": [{"role": "wizard", "content": ""}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": 2.5}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"top_p": -0.1}, "top_p"),
+        ({"top_k": 1.5}, "top_k"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"n": 0}, "n"),
+        ({"n": 99}, "n"),
+        ({"seed": "x"}, "seed"),
+        ({"stop": [""]}, "stop"),
+        ({"stop": ["x"] * 17}, "stop"),
+        ({"stop": 5}, "stop"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream_options": []}, "stream_options"),
+        ({"top_logprobs": 21}, "top_logprobs"),
+        ({"presence_penalty": 3}, "presence_penalty"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"keep_alive": "soon"}, "keep_alive"),
+    ],
+)
+def test_a_wrong_field_is_named(fields, param) -> None:
+    with pytest.raises(BadRequest) as refused:
+        chat(**fields)
+    assert refused.value.param == param and refused.value.status == 400
+    assert param.split(".")[0].split("[")[0] in refused.value.message
+
+
+@pytest.mark.parametrize("body", [None, [], "x", 5])
+def test_a_body_that_is_no_object_is_refused(body) -> None:
+    with pytest.raises(BadRequest):
+        parse_chat(body)
+
+
+def test_a_completion_takes_a_text_or_a_list_of_one() -> None:
+    assert parse_completion({"model": "m", "prompt": "once"}).body["prompt"] == "once"
+    assert parse_completion({"model": "m", "prompt": ["once"], "logprobs": 3}).body["logprobs"] == 3
+    for prompt in (None, "", ["a", "b"], [1, 2]):
+        with pytest.raises(BadRequest, match="prompt"):
+            parse_completion({"model": "m", "prompt": prompt})
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("10m", 600), (300, 300), ("300", 300), (0, 0), (-1, -1), ("-1", -1), ("1.5h", 5400), ("200ms", 0.2), (0.5, 0.5)],
+)
+def test_keep_alive_is_written_as_other_servers_take_it(value, seconds) -> None:
+    assert parse_keep_alive("keep_alive", value) == pytest.approx(seconds)
+    assert chat(ttl=value).keep_alive_seconds == pytest.approx(seconds)
