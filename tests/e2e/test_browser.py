@@ -1,0 +1,202 @@
+"""The pages in a real browser, against a real server: register, refuse, warn, download, load, look at the bars."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from demo.tiny_model import make_tiny_llama
+from tests.e2e.server import Server, running_server
+from tests.hub import FaultyHub
+
+CHROMIUM = Path("/usr/bin/chromium")
+PICTURES = os.environ.get("PICTURES")  # a folder: the pictures of the README are made by this very run
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists() and not os.environ.get("CI"), reason="Debian's chromium is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("browser")
+    make_tiny_llama(folder / "hub" / "demo" / "tiny-llama")
+    with FaultyHub(folder / "hub").serve() as hub:
+        hub.faults.rate_bytes_per_second = 10_000_000
+        limits = {"PRIMARY_CACHE_LIMIT_GB": "0.1", "SECONDARY_CACHE_LIMIT_GB": "1", "DISK_RESERVE_GB": "0.1"}
+        with running_server(folder, HF_ENDPOINT=hub.endpoint, **limits) as running:
+            yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+DEVICES = {
+    "desk": {"viewport": {"width": 1280, "height": 900}},
+    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True},
+    "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
+}
+
+
+@pytest.fixture(params=DEVICES)
+def page(request, browser: Browser, server: Server) -> Iterator[Page]:
+    """A page whose console stays silent, and none of whose requests leaves this machine or fails."""
+    context = browser.new_context(base_url=f"http://localhost:{server.port}", **DEVICES[request.param])
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("response", lambda answer: complaints.append(answer.url) if answer.status >= 500 else None)
+    page.on("request", lambda asked: complaints.append(asked.url) if is_outside(asked.url) else None)
+    yield page
+    context.close()
+    assert complaints == []
+
+
+desk = pytest.mark.parametrize("page", ["desk"], indirect=True)
+
+
+def is_outside(url: str) -> bool:
+    return not re.match(r"http://localhost:\d+/|data:|blob:", url)
+
+
+def register(page: Page, *, name: str, repo: str = "demo/tiny-llama", location: str = "Primary", size: str = "") -> None:
+    page.goto("/admin/registry/modelregistry/")
+    page.get_by_role("link", name="Register New Model").click()
+    page.get_by_label("Model name").fill(name)
+    page.get_by_label("Hub repo").fill(repo)
+    page.locator(".hl-choice", has_text=location).click()
+    if size:
+        page.get_by_label("Estimated size (MB)").fill(size)
+
+
+def save(page: Page) -> None:
+    page.get_by_role("button", name="Save", exact=True).click()
+
+
+def take_picture(page: Page, name: str) -> None:
+    if PICTURES:
+        page.screenshot(path=f"{PICTURES}/{name}.png")
+
+
+def test_settings_shows_a_bar_for_each_cache_and_refreshes(page: Page) -> None:
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Primary (Fast SSD)")).to_be_visible()
+    expect(page.get_by_role("heading", name="Secondary (Slower Drive)")).to_be_visible()
+    expect(page.get_by_role("meter")).to_have_count(2)
+    page.get_by_role("button", name="Refresh Cache Stats").click()
+    expect(page.get_by_text("The caches were measured just now.")).to_be_visible()
+    expect(page.locator("time").first).to_have_text(re.compile(r"[0-9] s ago"))
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page is wider than the screen"
+
+
+@desk
+def test_the_custom_path_appears_for_custom_only(page: Page) -> None:
+    register(page, name="x")
+    expect(page.locator("#id_cache_path")).to_be_hidden()
+    page.locator(".hl-choice", has_text="Custom Path").click()
+    expect(page.locator("#id_cache_path")).to_be_visible()
+
+
+@desk
+def test_each_choice_shows_limit_use_and_free_space(page: Page) -> None:
+    register(page, name="x")
+    expect(page.locator(".hl-choice", has_text="Primary (Fast SSD)")).to_contain_text(
+        re.compile(r"of 100 MB used, .* left to book, .* free on the disk")
+    )
+    expect(page.locator(".hl-choice", has_text="Secondary (Slower Drive)")).to_contain_text("of 1.0 GB used")
+    take_picture(page, "register")
+
+
+@desk
+def test_what_does_not_fit_is_refused_beside_the_field_with_numbers_and_a_way_out(page: Page) -> None:
+    register(page, name="too-large", size="500")
+    save(page)
+    expect(page.get_by_text(re.compile(r"500 MB do not fit: the primary cache .* has room for"))).to_be_visible()
+    expect(page.get_by_text("They fit the secondary cache.")).to_be_visible()
+    expect(page.get_by_label("Model name")).to_have_value("too-large")
+
+
+@desk
+def test_above_the_threshold_it_warns_and_registers(page: Page) -> None:
+    register(page, name="nearly-full", location="Secondary", size="950")
+    save(page)
+    expect(page.get_by_text(re.compile(r"950 MB fit, but the secondary cache .* above 90%"))).to_be_visible()
+    expect(page.get_by_text("registered", exact=False).first).to_be_visible()
+    page.goto("/settings")
+    expect(page.get_by_text("950 MB").first).to_be_visible()
+    assert page.request.delete("/api/models/nearly-full").ok
+
+
+@desk
+def test_wrong_words_are_explained_beside_their_field(page: Page) -> None:
+    register(page, name="-bad", repo="../etc")
+    save(page)
+    expect(page.get_by_text("Enter a valid value.").or_(page.get_by_text("A name begins with"))).to_be_visible()
+    page.get_by_label("Model name").fill("good")
+    save(page)
+    expect(page.get_by_text("is no repo on the Hub", exact=False)).to_be_visible()
+
+
+@desk
+def test_a_model_is_registered_downloaded_with_a_moving_bar_loaded_and_unloaded(page: Page) -> None:
+    register(page, name="walk")
+    save(page)
+    expect(page.get_by_text("was added successfully")).to_be_visible()
+    page.get_by_role("button", name="Download").click()
+    expect(page.get_by_text("The download of walk is queued.")).to_be_visible()
+    page.goto("/admin/registry/job/")
+    expect(page.locator(".hl-job-text").first).to_contain_text(re.compile(r"downloading: .* MB of 22.4 MB"), timeout=15_000)
+    take_picture(page, "jobs")
+    expect(page.get_by_text("done").first).to_be_visible(timeout=30_000)
+    page.goto("/admin/registry/modelregistry/")
+    page.get_by_role("link", name="walk").click()
+    expect(page.get_by_text("Ready")).to_be_visible()
+    page.locator("button[name$=_load_now]").click()
+    expect(page.get_by_text("walk is loaded.")).to_be_visible(timeout=30_000)
+    page.goto("/admin/registry/modelregistry/")
+    page.get_by_role("link", name="walk").click()
+    page.locator("button[name$=_unload_now]").click()
+    expect(page.get_by_text("walk is not in memory any more.")).to_be_visible()
+
+
+@desk
+def test_the_browsable_api_answers_what_the_guide_asks(page: Page) -> None:
+    page.goto("/api/cache/stats")
+    expect(page.get_by_role("heading", name="Cache Stats")).to_be_visible()
+    page.goto("/api/cache/recommend?estimated_size_mb=50")
+    expect(page.get_by_text('"recommended_cache": "primary"')).to_be_visible()
+    page.goto("/api/models")
+    page.locator("textarea[name=_content]").fill('{"model_name": "by-form", "hf_path": "a/b", "estimated_size_mb": 1}')
+    page.get_by_role("button", name="POST").click()
+    expect(page.get_by_text("HTTP 201 Created")).to_be_visible()
+
+
+@desk
+def test_the_browsable_api_posts_a_question_about_space(page: Page) -> None:
+    answer = page.request.get("/api/cache/check", headers={"Accept": "text/html"})
+    assert answer.status == 405 and "POST" in answer.text()
+
+
+@desk
+def test_the_api_documents_need_no_other_machine(page: Page) -> None:
+    page.goto("/api/docs")
+    expect(page.get_by_text("/api/cache/stats").first).to_be_visible()
+
+
+def test_pages_are_for_every_screen(page: Page) -> None:
+    for path in ("/admin/registry/modelregistry/", "/admin/registry/modelregistry/add/", "/admin/registry/job/", "/settings"):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path} is too wide"
+    take_picture(page, f"settings-{page.viewport_size['width']}")
