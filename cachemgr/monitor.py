@@ -6,8 +6,9 @@
 import logging
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from uuid import uuid4
 
@@ -32,8 +33,11 @@ def measure_caches(*, limit_seconds: float = MONITOR_SECONDS) -> list[CacheSnaps
     """Measures all listed caches side by side: one that hangs delays no other."""
     caches = list(Cache.objects.listed())
     with ThreadPoolExecutor(max_workers=max(1, len(caches))) as threads:
-        reports = list(threads.map(lambda cache: _probe(cache, limit_seconds=limit_seconds, scan=True), caches))
-    return [_store(cache, report) for cache, report in zip(caches, reports, strict=True)]
+        probes = {threads.submit(_probe, cache, limit_seconds=limit_seconds, scan=True): cache for cache in caches}
+        prompt, late = wait(probes, timeout=PROBE_SECONDS)
+        in_order = [probe for probe in probes if probe in prompt]  # so that adoption names the models of primary first
+        snapshots = [_store(probes[probe], probe.result()) for probe in chain(in_order, as_completed(late))]
+    return sorted(snapshots, key=lambda snapshot: snapshot.cache_id)
 
 
 def measure_cache(cache: Cache, *, limit_seconds: float = REFRESH_SECONDS) -> CacheSnapshot:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from django.conf import settings
 from django.core.asgi import get_asgi_application
@@ -14,7 +14,7 @@ from homelab.gate import Application, Gate, Receive, Scope, Send
 logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 3
-WILDCARDS = frozenset({"0.0.0.0", "::"})
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (compared with, not bound)
 
 
 class Pool(Protocol):
@@ -82,8 +82,10 @@ def _make_pool() -> Pool:
 
 def make_application() -> Gate:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "homelab.settings")
+    # Django types its handler for dicts; ASGI allows any mapping, and every server sends a dict.
+    django_application = cast(Application, get_asgi_application())
     return Gate(
-        PoolLife(get_asgi_application(), make_pool=_make_pool),
+        PoolLife(django_application, make_pool=_make_pool),
         port=settings.PORT,
         allowed_hosts=settings.ALLOWED_HOSTS,
         own_addresses=[] if settings.HOST in WILDCARDS else [settings.HOST],

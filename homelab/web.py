@@ -16,7 +16,7 @@ import h11
 import psutil
 import uvicorn
 from django.core.exceptions import ImproperlyConfigured
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.supervisors import ChangeReload
 
 from homelab.errors import HomelabError
@@ -100,7 +100,8 @@ def _no_address(host: str) -> str:
 def _holder(port: int) -> str:
     """` by NAME (pid N)`, or nothing where the system does not tell us (another user's program)."""
     for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+        is_listening = connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (port,)
+        if is_listening and connection.pid:
             try:
                 return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
             except psutil.NoSuchProcess:
@@ -141,9 +142,10 @@ class StrictHttp(H11Protocol):
             self._head_deadline = None
 
     def send_400_response(self, msg: str) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:  # its body is what is no HTTP
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn's own type hides that it begins as None
+        if cycle is not None and not cycle.response_complete:  # its body is what is no HTTP
+            cycle.disconnected = True
+            cycle.message_event.set()
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             self.transport.write(self._bad_request())
         self.transport.close()

@@ -84,7 +84,7 @@ def supervise(*, started: float, show: demo.Demo | None) -> None:
     )
     os.chdir(settings.BASE_DIR)
     command = [sys.executable, "-P", str(HERE / "supervise.py"), str(config.path)]
-    os.execv(sys.executable, command + ([str(show.folder)] if show else []))
+    os.execv(sys.executable, command + ([str(show.folder)] if show else []))  # noqa: S606 (no shell is meant)
 
 
 if __name__ == "__main__":

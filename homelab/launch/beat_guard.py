@@ -10,7 +10,7 @@ from celery.signals import beat_embedded_init
 PR_SET_PDEATHSIG = 1
 
 
-@beat_embedded_init.connect  # type: ignore[untyped-decorator]
+@beat_embedded_init.connect
 def die_with_the_worker(**_: Any) -> None:
     """Celery's main thread forks beat and lives as long as the worker: the kernel's signal comes with its end."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -32,5 +32,5 @@ def hold_lock(path: Path) -> int:
         ) from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    os.set_inheritable(descriptor, True)
+    os.set_inheritable(descriptor, True)  # noqa: FBT003 (the function takes no keyword)
     return descriptor

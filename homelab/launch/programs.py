@@ -18,7 +18,7 @@ from homelab.web import LOOPBACK_NAMES
 
 STOP_SECONDS = 7
 _UNWRITABLE = re.compile(r"[%\x00-\x1f\x7f]|\s[;#]")
-_NO_LOOPBACK_OF_ITS_OWN = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}
+_NO_LOOPBACK_OF_ITS_OWN = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 (looked up, not bound)
 
 
 @dataclass(frozen=True, slots=True)

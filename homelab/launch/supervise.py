@@ -13,7 +13,7 @@ from supervisor.options import ServerOptions
 from supervisor.supervisord import go
 
 
-class Options(ServerOptions):  # type: ignore[misc]
+class Options(ServerOptions):
     def setsignals(self) -> None:
         super().setsignals()
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):

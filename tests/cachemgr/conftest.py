@@ -8,10 +8,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 from cachemgr.drives import DriveReport, ProbeRequest, probe_drive
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("no deadline")
 
 
 def run_or_skip(*command: str) -> None:
@@ -79,7 +84,7 @@ def ask(tmp_path: Path) -> Callable[..., DriveReport]:
     locks = tmp_path / "locks"
     locks.mkdir()
 
-    def do(path: Path | str, *, limit_seconds: float = 20, **wishes: object) -> DriveReport:
+    def do(path: Path | str, *, limit_seconds: float = 20, **wishes: Any) -> DriveReport:
         return probe_drive(ProbeRequest(str(path), **wishes), limit_seconds=limit_seconds, lock_folder=locks)
 
     return do

@@ -14,11 +14,24 @@ import time
 from pathlib import Path
 
 HEAD = struct.Struct("<IIQQIIIHH")  # length, opcode, unique, node, uid, gid, pid
-LOOKUP, FORGET, GETATTR, STATFS, INIT, OPENDIR, READDIR, RELEASEDIR, INTERRUPT, DESTROY = 1, 2, 3, 17, 26, 27, 28, 29, 36, 38
+LOOKUP, FORGET, GETATTR, STATFS, INIT, OPENDIR, READDIR, RELEASEDIR, INTERRUPT, DESTROY = (
+    1,
+    2,
+    3,
+    17,
+    26,
+    27,
+    28,
+    29,
+    36,
+    38,
+)
 BATCH_FORGET = 42
 SILENT = (FORGET, BATCH_FORGET, INTERRUPT)
 
-ATTRIBUTES = struct.pack("<6Q10I", 1, 0, 0, 0, 0, 0, 0, 0, 0, stat.S_IFDIR | 0o755, 2, os.getuid(), os.getgid(), 0, 4096, 0)
+ATTRIBUTES = struct.pack(
+    "<6Q10I", 1, 0, 0, 0, 0, 0, 0, 0, 0, stat.S_IFDIR | 0o755, 2, os.getuid(), os.getgid(), 0, 4096, 0
+)
 ANSWERS = {
     INIT: struct.pack("<4IHHII2H8I", 7, 31, 4096, 0, 1, 1, 4096, 1, 1, 0, *[0] * 8),
     GETATTR: struct.pack("<QII", 0, 0, 0) + ATTRIBUTES,
@@ -58,7 +71,8 @@ def serve(device: int, flag: Path) -> None:
 if __name__ == "__main__":
     fuse = os.open("/dev/fuse", os.O_RDWR)
     mount(fuse, sys.argv[1])
-    print("mounted", flush=True)
+    sys.stdout.write("mounted\n")
+    sys.stdout.flush()
     try:
         serve(fuse, Path(sys.argv[2]))
     except OSError as gone:

@@ -4,11 +4,11 @@ import fcntl
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -36,12 +36,11 @@ def wait_until(claim: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def ask_as_nobody(path: Path, **wishes: object) -> dict[str, object]:
+def ask_as_nobody(path: Path, **wishes: Any) -> Any:
     """Root may write everywhere, so it would never see a read-only folder."""
     user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.geteuid() == 0 else []
     request = json.dumps(vars(ProbeRequest(str(path), **wishes)))
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from cachemgr.probe import *; print(json.dumps(probe(json.loads(sys.argv[1]))))"
-    command = [*user, "/usr/bin/env", "python3", "-c", code, str(drives._PROJECT), request]
+    command = [*user, "/usr/bin/env", f"PYTHONPATH={drives._PROJECT}", "python3", "-m", "cachemgr.probe", request]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -54,9 +53,11 @@ def test_a_drive_that_is_there_gives_its_sizes_and_its_contents(ask: Ask, tmp_pa
     assert (report.state, report.message, report.uuid) == ("ok", "", None)
     figures = os.statvfs(tmp_path)
     assert report.disk.total_bytes == figures.f_blocks * figures.f_frsize
-    assert report.disk.used_bytes + figures.f_bfree * figures.f_frsize == pytest.approx(report.disk.total_bytes, rel=0.01)
+    assert report.disk.used_bytes + figures.f_bfree * figures.f_frsize == pytest.approx(
+        report.disk.total_bytes, rel=0.01
+    )
     assert report.disk.free_bytes == pytest.approx(figures.f_bavail * figures.f_frsize, rel=0.01)
-    assert report.disk.device == os.stat(tmp_path).st_dev
+    assert report.disk.device == tmp_path.stat().st_dev
     assert report.contents.used_bytes == 5 and report.contents.repos[0].repo_id == "org/m"
     assert 0 < report.duration_seconds < 20
 
@@ -87,7 +88,10 @@ def test_a_drive_without_its_marker_or_with_anothers_is_unmounted_and_left_alone
     assert report.contents is None and not (tmp_path / "locks" / MARKER_FILE).exists()
     (tmp_path / MARKER_FILE).write_text(json.dumps({"uuid": OTHER}))
     report = ask(tmp_path, uuid=MARKER)
-    assert report.state == "unmounted" and f"another drive than the one that was adopted (marker {OTHER[:8]})" in report.message
+    assert (
+        report.state == "unmounted"
+        and f"another drive than the one that was adopted (marker {OTHER[:8]})" in report.message
+    )
 
 
 def test_adoption_writes_the_marker_once(ask: Ask, tmp_path: Path) -> None:
@@ -128,7 +132,9 @@ def test_a_link_below_the_allowed_root_is_refused_and_the_root_may_be_one(ask: A
     assert ask(tmp_path / "root" / "hub", root=str(tmp_path / "root")).state == "ok"
     for path in ("link", "link/hub"):
         report = ask(tmp_path / "root" / path, root=str(tmp_path / "root"), make="all", adopt=MARKER)
-        assert report.state == "missing" and "leads to /etc" in report.message and "Give the real path." in report.message
+        assert (
+            report.state == "missing" and "leads to /etc" in report.message and "Give the real path." in report.message
+        )
 
 
 def test_an_ordinary_user_sees_a_read_only_and_a_closed_folder(open_folder: Path) -> None:
@@ -217,7 +223,9 @@ def test_a_drive_remounted_read_only_is_read_only(ask: Ask, mount: Callable[...,
 
 
 @pytest.mark.root
-def test_a_full_drive_is_there_though_it_cannot_be_adopted(ask: Ask, mount: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_full_drive_is_there_though_it_cannot_be_adopted(
+    ask: Ask, mount: Callable[..., Path], tmp_path: Path
+) -> None:
     (tmp_path / "hub").mkdir()
     hub = mount(tmp_path / "hub", size="1m")
     (hub / "filler").write_bytes(b"x" * (1 << 20))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.file_download import repo_folder_name
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils._validators import validate_repo_id
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -61,8 +61,10 @@ def test_a_hostile_repo_id_is_refused(hostile: str) -> None:
 
 @pytest.mark.parametrize(
     "folder",
-    ["models", "models--", "--a", "model--a", "kernels--a--b", "models--a--b--c", "models--..", "models--a--..", "blobs",
-     ".locks", ".homelab", "models--a/b", "models--a-", "Models--a"],
+    [
+        "models", "models--", "--a", "model--a", "kernels--a--b", "models--a--b--c", "models--..", "models--a--..",
+        "blobs", ".locks", ".homelab", "models--a/b", "models--a-", "Models--a",
+    ],
 )  # fmt: skip
 def test_a_foreign_folder_is_no_repo(folder: str) -> None:
     assert parse_repo_folder(folder) is None

@@ -130,7 +130,9 @@ def test_a_shard_that_the_index_names_and_nobody_fetched_is_missing(tmp_path: Pa
 
 
 def test_the_index_of_a_very_large_model_is_read_too(tmp_path: Path) -> None:
-    index = {"weight_map": {f"model.layers.{i}.mlp.experts.down_proj.weight": "gone.safetensors" for i in range(90_000)}}
+    index = {
+        "weight_map": {f"model.layers.{i}.mlp.experts.down_proj.weight": "gone.safetensors" for i in range(90_000)}
+    }
     content = json.dumps(index).encode()
     assert len(content) > 5 * 10**6
     files = loadable_files() | {"model.safetensors.index.json": content}
@@ -164,7 +166,9 @@ def replace(path: Path, *, by: str) -> None:
 
 @pytest.mark.parametrize("by", ["nothing", "file", "pipe", "/etc", "/dev/zero", "loop", "."])
 @pytest.mark.parametrize(
-    "part", ["refs", "refs/main", "snapshots", SNAPSHOT, "blobs", f"{SNAPSHOT}/config.json"], ids=lambda part: part[-12:]
+    "part",
+    ["refs", "refs/main", "snapshots", SNAPSHOT, "blobs", f"{SNAPSHOT}/config.json"],
+    ids=lambda part: part[-12:],
 )
 def test_a_part_that_is_something_else_never_raises_hangs_or_leads_outside(repo: Path, part: str, by: str) -> None:
     replace(repo / part, by=Path(part).name if by == "loop" else by)
@@ -207,9 +211,9 @@ def test_a_hostile_config_is_an_empty_one(tmp_path: Path, content: bytes) -> Non
 
 
 def test_a_name_that_is_no_text_is_shown_in_ascii(repo: Path) -> None:
-    os.symlink("nowhere", os.fsencode(repo / SNAPSHOT) + b"/\xff.bin")
-    os.mkdir(os.fsencode(repo / "snapshots") + b"/\xfe")
-    os.symlink("nowhere", os.fsencode(repo / "refs") + b"/\xfd")
+    (repo / SNAPSHOT / "\udcff.bin").symlink_to("nowhere")
+    (repo / "snapshots" / "\udcfe").mkdir()
+    (repo / "refs" / "\udcfd").symlink_to("nowhere")
     report = scan(repo)
     assert report.revisions[0].missing == ("\\udcff.bin",)
     assert report.problems == ("refs/\\udcfd is not a file", "snapshots/\\udcfe is not a revision")

@@ -16,6 +16,8 @@ from tests.factories import make_cached_repo
 COMMITS = [digit * 40 for digit in "abc"]
 NAMES = ["config.json", "model.safetensors", "a/b/deep.txt", "name.with.dots.bin", "ünïcode.txt"]
 
+Found = dict[tuple[str, str], dict[str, tuple[set[str], int, int]]]
+
 
 @dataclass(frozen=True)
 class Repo:
@@ -40,7 +42,7 @@ def write(cache: Path, repo_id: str, repo: Repo) -> None:
         make_cached_repo(cache, repo_id, files=files, refs=repo.refs, commit=commit, repo_type=repo.repo_type)
 
 
-def what_we_say(report: CacheReport) -> dict:
+def what_we_say(report: CacheReport) -> Found:
     return {
         (repo.repo_type, repo.repo_id): {
             each.commit: (set(each.refs), each.file_count, each.size_bytes) for each in repo.revisions
@@ -49,7 +51,7 @@ def what_we_say(report: CacheReport) -> dict:
     }
 
 
-def what_the_library_says(cache: Path) -> dict:
+def what_the_library_says(cache: Path) -> Found:
     info = scan_cache_dir(cache)
     assert not info.warnings
     return {

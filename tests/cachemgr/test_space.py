@@ -1,6 +1,7 @@
 """What fits, what warns, and why: the rules that no disk may bend."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -53,7 +54,10 @@ def test_it_never_fits_when_the_numbers_say_no(figures: CacheFigures, required: 
     verdict = check_space(figures, required_bytes=required, rules=rules)
     if verdict.sufficient:
         assert figures.is_usable
-        assert required == 0 or figures.pool_reserved_bytes + required + rules.disk_reserve_bytes <= figures.disk_free_bytes
+        assert (
+            required == 0
+            or figures.pool_reserved_bytes + required + rules.disk_reserve_bytes <= figures.disk_free_bytes
+        )
         if required and figures.limit_bytes is not None:
             assert figures.used_bytes + figures.reserved_bytes + required <= figures.limit_bytes
         assert verdict.shortfall_bytes == 0
@@ -94,7 +98,10 @@ def test_not_knowing_is_no_refusal_but_what_the_limit_never_holds_is(figures: Ca
         assert verdict.is_refusal == (not verdict.sufficient)
     else:
         assert not verdict.sufficient and verdict.limiting_factor == "unavailable"
-        full = figures.limit_bytes is not None and figures.used_bytes + figures.reserved_bytes + required > figures.limit_bytes
+        full = (
+            figures.limit_bytes is not None
+            and figures.used_bytes + figures.reserved_bytes + required > figures.limit_bytes
+        )
         assert verdict.is_refusal == full
 
 
@@ -112,7 +119,7 @@ def test_not_knowing_is_no_refusal_but_what_the_limit_never_holds_is(figures: Ca
     ],
 )
 def test_the_tighter_of_limit_and_disk_binds_to_the_byte(
-    changes: dict[str, object], required_gb: int, available_gb: int, factor: str
+    changes: dict[str, Any], required_gb: int, available_gb: int, factor: str
 ) -> None:
     figures = replace(PLAIN, **changes)
     exact = check_space(figures, required_bytes=required_gb * GB, rules=RULES)
@@ -134,9 +141,7 @@ def test_the_tighter_of_limit_and_disk_binds_to_the_byte(
 )  # fmt: skip
 def test_levels_and_states_change_exactly_at_their_thresholds(used: int, color: str, state: str) -> None:
     for limit, disk_used, as_custom in ((10**6, 0, False), (None, used, True)):
-        figures = replace(
-            PLAIN, limit_bytes=limit, used_bytes=used, disk_used_bytes=disk_used, disk_total_bytes=10**6
-        )
+        figures = replace(PLAIN, limit_bytes=limit, used_bytes=used, disk_used_bytes=disk_used, disk_total_bytes=10**6)
         assert (figures.limit_bytes is None) == as_custom
         assert level(figures.usage, rules=RULES) == color
         assert status(figures, rules=RULES) == state
@@ -167,7 +172,9 @@ def test_the_settings_page_has_words_for_every_state(figures: CacheFigures, rule
 
 
 def test_a_disk_of_no_known_size_is_no_division_by_zero() -> None:
-    figures = replace(PLAIN, limit_bytes=None, disk_total_bytes=0, disk_used_bytes=0, disk_free_bytes=0, state="missing")
+    figures = replace(
+        PLAIN, limit_bytes=None, disk_total_bytes=0, disk_used_bytes=0, disk_free_bytes=0, state="missing"
+    )
     assert figures.usage == 0 == check_space(figures, required_bytes=GB, rules=RULES).projected_usage
 
 

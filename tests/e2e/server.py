@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_START")
 
 
-def wait_for(condition: Callable[[], Result], *, seconds: float = PATIENCE_SECONDS) -> Result:
+def wait_for(condition: Callable[[], Result | None], *, seconds: float = PATIENCE_SECONDS) -> Result:
     """The first true value of the condition; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):

@@ -1,7 +1,6 @@
 """The whole server, started as a user starts it: what it lets in, what it survives, what it leaves behind."""
 
 import json
-import os
 import signal
 import socket
 import stat
@@ -189,8 +188,11 @@ def test_a_taken_port_is_refused_with_the_holder_and_the_way_out(server: Server,
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PRIMARY_CACHE_LIMIT_GB", "abc"), ("CACHE_WARNING_THRESHOLD", "nan"), ("PORT", "99999"), ("LOCAL_TRUST", "maybe")]
-    + [
+    [
+        ("PRIMARY_CACHE_LIMIT_GB", "abc"),
+        ("CACHE_WARNING_THRESHOLD", "nan"),
+        ("PORT", "99999"),
+        ("LOCAL_TRUST", "maybe"),
         ("DATA_DIR", "relative"),
         ("PRIMARY_CACHE_PATH", "relative"),
         ("DATABASE_URL", "nonsense"),
@@ -384,4 +386,3 @@ def assert_demo(server: Server, folder: Path) -> None:
     assert sorted(path.name for path in (folder / "hub" / "demo").iterdir()) == ["small-llama", "tiny-llama"]
     status, estimate = server.get("/api/models/estimate?hf_path=demo/tiny-llama")
     assert status == 200, estimate
-    assert os.path.isdir(folder)

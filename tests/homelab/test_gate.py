@@ -49,8 +49,10 @@ def test_what_is_no_address_is_no_loopback() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["x-forwarded-for", "x-forwarded-host", "x-forwarded-anything", "forwarded", "x-real-ip", "via"]
-    + ["cf-connecting-ip", "tailscale-user-login", "tailscale-headers-info"],
+    [
+        *("x-forwarded-for", "x-forwarded-host", "x-forwarded-anything", "forwarded", "x-real-ip", "via"),
+        *("cf-connecting-ip", "tailscale-user-login", "tailscale-headers-info"),
+    ],
 )
 def test_a_header_of_a_proxy_is_refused_and_named(name: str) -> None:
     verdict = ask(HOST, (name, ""))
@@ -87,7 +89,7 @@ BAD_HOSTS += [
     "localhost\n",
     "localhost/",
     "http://localhost",
-    "ｌocalhost",
+    "\uff4cocalhost",
     "lo\x00calhost",
 ]
 

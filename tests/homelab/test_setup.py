@@ -21,7 +21,7 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
         wheel.writestr("{name}.py", "")
         info = "{name}-1.0.dist-info"
         wheel.writestr(f"{{info}}/METADATA", "Metadata-Version: 2.1\\nName: {name}\\nVersion: 1.0\\n")
-        wheel.writestr(f"{{info}}/WHEEL", "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{{info}}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         wheel.writestr(f"{{info}}/RECORD", "")
     return name
 """
@@ -54,7 +54,7 @@ def set_up(project: Path, *options: str, path: str | None = None) -> subprocess.
 
 
 def has_package(project: Path, name: str) -> bool:
-    command = [project / ".venv" / "bin" / "python", "-c", f"import {name}"]
+    command = [str(project / ".venv" / "bin" / "python"), "-c", f"import {name}"]
     return subprocess.run(command, cwd="/", capture_output=True, check=False).returncode == 0
 
 
