@@ -69,7 +69,9 @@ class FaultyHub(Hub):
 
     def downloads_of(self, name: str) -> int:
         """How many times a file's bytes were asked for."""
-        return sum(count for path, count in self.requests.items() if path.startswith("GET") and path.endswith(f"/{name}"))
+        return sum(
+            count for path, count in self.requests.items() if path.startswith("GET") and path.endswith(f"/{name}")
+        )
 
     @contextmanager
     def serve(self) -> Iterator["FaultyHub"]:

@@ -71,7 +71,9 @@ def is_outside(url: str) -> bool:
     return not re.match(r"http://localhost:\d+/|data:|blob:", url)
 
 
-def register(page: Page, *, name: str, repo: str = "demo/tiny-llama", location: str = "Primary", size: str = "") -> None:
+def register(
+    page: Page, *, name: str, repo: str = "demo/tiny-llama", location: str = "Primary", size: str = ""
+) -> None:
     page.goto("/admin/registry/modelregistry/")
     page.get_by_role("link", name="Register New Model").click()
     page.get_by_label("Model name").fill(name)
@@ -98,7 +100,9 @@ def test_settings_shows_a_bar_for_each_cache_and_refreshes(page: Page) -> None:
     page.get_by_role("button", name="Refresh Cache Stats").click()
     expect(page.get_by_text("The caches were measured just now.")).to_be_visible()
     expect(page.locator("time").first).to_have_text(re.compile(r"[0-9] s ago"))
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the page is wider than the screen"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
+        "the page is wider than the screen"
+    )
 
 
 @desk
@@ -157,7 +161,9 @@ def test_a_model_is_registered_downloaded_with_a_moving_bar_loaded_and_unloaded(
     page.get_by_role("button", name="Download").click()
     expect(page.get_by_text("The download of walk is queued.")).to_be_visible()
     page.goto("/admin/registry/job/")
-    expect(page.locator(".hl-job-text").first).to_contain_text(re.compile(r"downloading: .* MB of 22.4 MB"), timeout=15_000)
+    expect(page.locator(".hl-job-text").first).to_contain_text(
+        re.compile(r"downloading: .* MB of 22.4 MB"), timeout=15_000
+    )
     take_picture(page, "jobs")
     expect(page.get_by_text("done").first).to_be_visible(timeout=30_000)
     page.goto("/admin/registry/modelregistry/")
@@ -196,7 +202,12 @@ def test_the_api_documents_need_no_other_machine(page: Page) -> None:
 
 
 def test_pages_are_for_every_screen(page: Page) -> None:
-    for path in ("/admin/registry/modelregistry/", "/admin/registry/modelregistry/add/", "/admin/registry/job/", "/settings"):
+    for path in (
+        "/admin/registry/modelregistry/",
+        "/admin/registry/modelregistry/add/",
+        "/admin/registry/job/",
+        "/settings",
+    ):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path} is too wide"
     take_picture(page, f"settings-{page.viewport_size['width']}")

@@ -55,7 +55,9 @@ def test_a_model_is_downloaded_into_its_own_cache_verified_and_ready(job, caches
     (revision,) = repo.revisions
     assert (repo.repo_id, revision.commit_hash, sorted(revision.refs)) == ("org/model.v1", job.model.revision, ["main"])
     assert {file.file_name for file in revision.files} == {"config.json", "model.safetensors", "tokenizer.json"}
-    assert (repo_of(caches) / "snapshots" / job.model.revision / "model.safetensors").read_bytes() == files["model.safetensors"]
+    assert (repo_of(caches) / "snapshots" / job.model.revision / "model.safetensors").read_bytes() == files[
+        "model.safetensors"
+    ]
     assert not Reservation.objects.exists() and not litter(caches)
     assert not Path(caches.secondary.path, "models--org--model.v1").exists()
 
@@ -183,7 +185,9 @@ def test_a_download_of_a_ready_model_checks_it_and_repairs_what_is_missing(job, 
     (snapshot / "tokenizer.json").resolve().unlink()
     (snapshot / "tokenizer.json").unlink()
     again = run(services.request_download(job.model))
-    assert again.state == "done" and hub.downloads_of("tokenizer.json") == 2 and hub.downloads_of("model.safetensors") == 1
+    assert (
+        again.state == "done" and hub.downloads_of("tokenizer.json") == 2 and hub.downloads_of("model.safetensors") == 1
+    )
 
 
 def wait_for(condition, *, seconds: float = 15) -> None:

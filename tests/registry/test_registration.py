@@ -22,7 +22,10 @@ def post(api, **changes):
 def test_a_model_that_fits_is_registered_and_its_bytes_are_booked(api, caches) -> None:
     answer = post(api)
     assert answer.status_code == 201, answer.json()
-    assert answer.json() | {"model_name": "m", "model_size_mb": 100, "status": "registered", "warnings": []} == answer.json()
+    assert (
+        answer.json() | {"model_name": "m", "model_size_mb": 100, "status": "registered", "warnings": []}
+        == answer.json()
+    )
     assert Reservation.objects.get().remaining_bytes == 100 * 10**6
 
 
@@ -110,7 +113,9 @@ def test_without_a_location_the_recommended_one_is_taken(api, caches) -> None:
     assert answer.json()["cache_location"] == "secondary"
 
 
-def test_a_model_whose_files_lie_there_is_ready_at_once_and_books_nothing(api, caches, make_cached_repo, tmp_path) -> None:
+def test_a_model_whose_files_lie_there_is_ready_at_once_and_books_nothing(
+    api, caches, make_cached_repo, tmp_path
+) -> None:
     make_cached_repo(tmp_path / "primary", "org/m", files=loadable_files())
     measure_caches()
     ModelRegistry.objects.all().delete()  # it was adopted by the scan
@@ -133,7 +138,22 @@ def test_a_bad_name_is_refused(api, caches, name) -> None:
 
 @pytest.mark.parametrize(
     "hf_path",
-    "../../x /etc ./x a/b/c https://h/x file:///etc a\\b a/.. .. . a--b a%2e/x %2e%2e/x x/y.git".split()
+    [
+        "../../x",
+        "/etc",
+        "./x",
+        "a/b/c",
+        "https://h/x",
+        "file:///etc",
+        "a\\b",
+        "a/..",
+        "..",
+        ".",
+        "a--b",
+        "a%2e/x",
+        "%2e%2e/x",
+        "x/y.git",
+    ]
     + ["x" * 300, "ab\0", "a\u202eb/c", "\uff21/b", "a b", "", None, 7],
 )
 def test_a_hostile_repo_id_is_refused_before_anybody_is_asked(api, caches, hub, hf_path) -> None:
