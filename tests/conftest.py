@@ -27,7 +27,7 @@ def caches(db: None, tmp_path: Path, settings: object) -> Caches:
         folder.mkdir()
         setattr(settings, f"{name.upper()}_CACHE_PATH", folder)
         setattr(settings, f"{name.upper()}_CACHE_LIMIT_BYTES", limit)
-    settings.CACHE_ALLOWED_ROOTS = [tmp_path]  # type: ignore[attr-defined]
+    settings.CACHE_ALLOWED_ROOTS = [tmp_path]
     Cache.objects.all().delete()
     sync_configured_caches()
     rows = {cache.location: cache for cache in Cache.objects.all()}
@@ -65,5 +65,5 @@ def hub(hub_repos: Path, settings: object) -> Iterator[object]:
     from tests.hub import FaultyHub
 
     with FaultyHub(hub_repos).serve() as running:
-        settings.HF_ENDPOINT = running.endpoint  # type: ignore[attr-defined]
+        settings.HF_ENDPOINT = running.endpoint
         yield running
