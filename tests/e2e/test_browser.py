@@ -125,7 +125,7 @@ def test_each_choice_shows_limit_use_and_free_space(page: Page) -> None:
 
 @desk
 def test_what_does_not_fit_is_refused_beside_the_field_with_numbers_and_a_way_out(page: Page) -> None:
-    register(page, name="too-large", size="500")
+    register(page, name="too-large", repo="demo/other", size="500")
     save(page)
     expect(page.get_by_text(re.compile(r"500 MB do not fit: the primary cache .* has room for"))).to_be_visible()
     expect(page.get_by_text("They fit the secondary cache.")).to_be_visible()
@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_refused_beside_the_field_with_numbers_and_a_way_ou
 
 @desk
 def test_above_the_threshold_it_warns_and_registers(page: Page) -> None:
-    register(page, name="nearly-full", location="Secondary", size="950")
+    register(page, name="nearly-full", repo="demo/another", location="Secondary", size="950")
     save(page)
     expect(page.get_by_text(re.compile(r"950 MB fit, but the secondary cache .* above 90%"))).to_be_visible()
     expect(page.get_by_text("registered", exact=False).first).to_be_visible()
