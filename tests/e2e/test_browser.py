@@ -88,8 +88,20 @@ def save(page: Page) -> None:
 
 
 def take_picture(page: Page, name: str) -> None:
+    """Where PICTURES is set: of the page, with paths as a user has them instead of the test's."""
     if PICTURES:
+        page.evaluate(PLAIN_PATHS)
         page.screenshot(path=f"{PICTURES}/{name}.png")
+
+
+PLAIN_PATHS = r"""() => {
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const text = texts.currentNode;
+    text.data = text.data.replace(/\/tmp\/\S*\/fast/, "/mnt/ssd/models").replace(/\/tmp\/\S*\/slow/, "/mnt/hdd/models");
+    text.data = text.data.replace(/\/tmp\/\S*\/data/, "./data").replace(/http:\/\/127.0.0.1:\d+/, "https://huggingface.co");
+  }
+}"""
 
 
 def test_settings_shows_a_bar_for_each_cache_and_refreshes(page: Page) -> None:
@@ -175,6 +187,18 @@ def test_a_model_is_registered_downloaded_with_a_moving_bar_loaded_and_unloaded(
     page.get_by_role("link", name="walk").click()
     page.locator("button[name$=_unload_now]").click()
     expect(page.get_by_text("walk is not in memory any more.")).to_be_visible()
+    show_promised_space(page)
+
+
+def show_promised_space(page: Page) -> None:
+    """What is registered and not downloaded yet is on the bar too."""
+    body = {"model_name": "promised", "hf_path": "demo/promised", "estimated_size_mb": 40, "cache_location": "primary"}
+    answer = page.request.post("/api/models", data=body)
+    assert answer.ok, answer.text()
+    page.goto("/settings")
+    expect(page.get_by_role("region", name="Primary (Fast SSD)")).to_contain_text("Reserved40.0 MB")
+    take_picture(page, "settings")
+    assert page.request.delete("/api/models/promised").ok
 
 
 @desk
@@ -187,6 +211,7 @@ def test_the_browsable_api_answers_what_the_guide_asks(page: Page) -> None:
     page.locator("textarea[name=_content]").fill('{"model_name": "by-form", "hf_path": "a/b", "estimated_size_mb": 1}')
     page.get_by_role("button", name="POST").click()
     expect(page.get_by_text("HTTP 201 Created")).to_be_visible()
+    assert page.request.delete("/api/models/by-form").ok
 
 
 @desk
@@ -210,4 +235,3 @@ def test_pages_are_for_every_screen(page: Page) -> None:
     ):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path} is too wide"
-    take_picture(page, f"settings-{page.viewport_size['width']}")
