@@ -2,9 +2,9 @@
 
     .venv/bin/python -m bench.first_token [--runs 5]
 
-Cold means: the model is on the drive (and in the page cache), and in nobody's memory. The peer is a process that imports
-transformers, loads the model with `from_pretrained` and generates one token. Both in turn, in one run; the ratio is what
-counts. A warm request is shown beside them.
+Cold means: the model is on the drive (and in the page cache), and in nobody's memory. The peer is a process that
+imports transformers, loads the model with `from_pretrained` and generates one token. Both in one run; the ratio is
+what counts. A warm request is shown beside them.
 """
 
 import argparse

@@ -4,6 +4,8 @@ import math
 import re
 from typing import Any
 
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from cachemgr.models import Cache
@@ -14,6 +16,7 @@ _NUMBER = re.compile(r"[0-9]{1,10}(\.[0-9]{1,6})?")
 _MAX_MEGABYTES = 10**9
 
 
+@extend_schema_field(OpenApiTypes.DOUBLE)
 class MegabytesField(serializers.Field[int, Any, Any, Any]):
     """A positive number of megabytes -> bytes. A string is taken if it is a plain number, as in a query."""
 

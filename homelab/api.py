@@ -12,6 +12,8 @@ from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from drf_spectacular.authentication import SessionScheme
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from rest_framework import exceptions
 from rest_framework.fields import get_error_detail
@@ -38,7 +40,9 @@ def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
     """DRF's exception handler: nothing leaves as HTML or as a traceback."""
     set_rollback()
     if isinstance(error, HomelabError):
-        return Response(error_body(error.code, error.message, details=error.details), status=error.status)
+        wait = getattr(error, "retry_after_seconds", None)
+        body = error_body(error.code, error.message, details=error.details)
+        return Response(body, status=error.status, headers={"Retry-After": str(wait)} if wait else None)
     if isinstance(error, DjangoValidationError):
         error = exceptions.ValidationError(get_error_detail(error))
     elif isinstance(error, Http404):
@@ -62,6 +66,8 @@ def _answer_api_exception(error: exceptions.APIException) -> Response:
     headers = {}
     if wait := getattr(error, "wait", None):
         headers["Retry-After"] = str(int(wait))
+    if scheme := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = scheme
     if isinstance(error, exceptions.ValidationError):
         fields = {name: list(problems) for name, problems in _problems_by_field(error.get_full_details())}
         message = " ".join(_sentence(name, problems[0]) for name, problems in fields.items())
@@ -99,8 +105,26 @@ class Schema(AutoSchema):
     """Adds the error answers that every endpoint can give to the OpenAPI document."""
 
     def get_operation_id(self) -> str:
-        name = "_".join(part for part in self.path.strip("/").split("/") if part and not part.startswith("{"))
-        return f"{self.method.lower()}_{name.replace('.', '_')}"
+        """`GET /api/jobs/{id}` -> get_api_jobs_by_id: the parameters tell a list from one of its items."""
+        parts = (f"by_{part[1:-1]}" if part.startswith("{") else part for part in self.path.strip("/").split("/"))
+        return f"{self.method.lower()}_{'_'.join(parts)}"
+
+
+class LocalOwnerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """A request of this machine needs nothing: no scheme is written down for it."""
+
+    target_class = "homelab.owner.LocalOwnerAuthentication"
+    name: list[str] = []
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
+        return []
+
+    def get_security_requirement(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
+        return [{}]
+
+
+class SessionSignInScheme(SessionScheme):  # type: ignore[no-untyped-call]
+    target_class = "homelab.owner.SessionSignIn"
 
 
 # Django's own handlers, for what never reaches a DRF view

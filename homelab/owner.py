@@ -79,9 +79,10 @@ class LocalOwnerAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[User, None] | None:
         return (request._request.user, None) if is_local(request._request) else None  # type: ignore[return-value]
 
+    def authenticate_header(self, request: Request) -> str:
+        """How to come in where nobody is. DRF asks the first class of the list, and answers 403 without it."""
+        return 'Session realm="sign in at /admin/login/"'
+
 
 class SessionSignIn(SessionAuthentication):
-    """A signed-in browser; says how to come in where nobody is."""
-
-    def authenticate_header(self, request: Request) -> str:
-        return 'Session realm="sign in at /admin/login/"'
+    """A signed-in browser."""

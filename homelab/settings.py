@@ -220,6 +220,11 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/",
+    "ENUM_NAME_OVERRIDES": {
+        "ModelStatusEnum": "registry.models.ModelRegistry.Status",
+        "JobStateEnum": "registry.models.Job.State",
+        "LoadStatusEnum": ["loaded", "loading"],
+    },
 }
 
 UNFOLD = {

@@ -6,11 +6,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import DatabaseError
 from rich.console import Console
 
 from homelab.errors import HomelabError
 
 _PIPE_WIDTH = 160
+_WAY_OUT = "Where it was never made, start script/server once, or run manage.py migrate."
 
 
 class ShellCommand(BaseCommand):
@@ -31,6 +33,8 @@ class ShellCommand(BaseCommand):
             self.run(**options)
         except HomelabError as error:
             raise CommandError(error.message) from error
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be used: {error}. {_WAY_OUT}") from error
         except KeyboardInterrupt as error:
             raise CommandError("Stopped.") from error
 

@@ -53,7 +53,8 @@ class Slot:
 
     @property
     def is_overdue(self) -> bool:
-        idle = self.in_flight == 0 and self.stage == "ready"
+        pinned = self.located is not None and self.located.is_pinned
+        idle = self.in_flight == 0 and self.stage == "ready" and not pinned
         limit = self.keep_alive_seconds
         return idle and limit != FOR_EVER and time.monotonic() - self.idle_since >= limit
 

@@ -24,6 +24,7 @@ from cachemgr.units import MB
 from registry import services
 from registry.adoption import describe_revision, loadable_revision
 from registry.errors import HubError
+from registry.estimates import ask_hub
 from registry.hub import HubSnapshot
 from registry.models import Job, ModelRegistry
 
@@ -60,7 +61,7 @@ def plan_download(model: ModelRegistry) -> DownloadPlan:
     measured = monitor.measure_cache(cache)
     if measured.state != "ok":
         raise CacheUnavailable(f"{model} cannot be stored: {measured.message or measured.state}")
-    snapshot = services.ask_hub(model.hf_path, revision=model.wanted_revision, wait_seconds=HUB_SECONDS)
+    snapshot = ask_hub(model.hf_path, revision=model.wanted_revision, wait_seconds=HUB_SECONDS)
     return DownloadPlan(cache, snapshot, model.wanted_revision, _present_bytes(cache, snapshot))
 
 

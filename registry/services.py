@@ -19,17 +19,14 @@ from cachemgr.monitor import current_snapshot
 from cachemgr.scan import RevisionReport
 from cachemgr.space import Verdict
 from cachemgr.stats import current_rules, figures_now
-from cachemgr.units import MB, format_bytes
+from cachemgr.units import MB
 from homelab.errors import InvalidValue
 from registry.adoption import describe_revision, loadable_revision
-from registry.errors import HubError, JobOpen, NameTaken, NotNow, UnknownModel
-from registry.hub import HubSnapshot, read_hub
+from registry.errors import JobOpen, NameTaken, NotNow, UnknownModel
+from registry.estimates import Notice, Size, find_size
 from registry.models import Job, ModelRegistry
-from registry.sizes import guess_size_bytes
 
 logger = logging.getLogger(__name__)
-
-HUB_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,24 +40,6 @@ class Wish:
     estimated_bytes: int | None = None
     wanted_revision: str = "main"
     pinned: bool = False
-
-
-@dataclass(frozen=True)
-class Notice:
-    """A warning that does not stop anything. Codes: space_low, cache_unavailable, size_unknown, size_guessed, hub_…"""
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Size:
-    """`source`: given, hub, name, or unknown (then 0 bytes)."""
-
-    size_bytes: int
-    source: str
-    notices: tuple[Notice, ...] = ()
-    snapshot: HubSnapshot | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +79,7 @@ def propose(wish: Wish) -> Proposal:
     A verdict that refuses is part of the answer: a form shows it beside the field, `register` raises it.
     """
     check_names(wish)
-    size = find_size(wish)
+    size = find_size(wish.hf_path, revision=wish.wanted_revision, given_bytes=wish.estimated_bytes)
     cache = choose_cache(wish, size=size)
     measured = current_snapshot(cache)
     required = 0 if _present_revision(wish.hf_path, cache=cache, measured=measured) else size.size_bytes
@@ -172,34 +151,6 @@ def check_hf_path(hf_path: str) -> None:
     if not is_repo_id(hf_path):
         message = f"hf_path {hf_path[:80]!r} is no repo on the Hub. It is org/name, or name alone as in gpt2."
         raise InvalidValue(message, field="hf_path", code="invalid_repo_id")
-
-
-def find_size(wish: Wish) -> Size:
-    """The given estimate, else the Hub's list, else a guess from the name, else unknown. Waits 5 s at most."""
-    if wish.estimated_bytes is not None:
-        return Size(wish.estimated_bytes, "given")
-    try:
-        snapshot = ask_hub(wish.hf_path, revision=wish.wanted_revision)
-        return Size(snapshot.size_bytes, "hub", snapshot=snapshot)
-    except HubError as error:
-        return _guess(wish.hf_path, Notice(error.code, error.message))
-
-
-def _guess(hf_path: str, trouble: Notice) -> Size:
-    guess = guess_size_bytes(hf_path)
-    if guess is None:
-        unknown = Notice(
-            "size_unknown", "Nobody can tell its size yet. The exact one is booked before a download starts."
-        )
-        return Size(0, "unknown", (trouble, unknown))
-    guessed = Notice("size_guessed", f"Its size is guessed from its name: {format_bytes(guess)}.")
-    return Size(guess, "name", (trouble, guessed))
-
-
-def ask_hub(hf_path: str, *, revision: str, wait_seconds: float = HUB_SECONDS) -> HubSnapshot:
-    return read_hub(
-        hf_path, revision=revision, endpoint=settings.HF_ENDPOINT, token=settings.HF_TOKEN, wait_seconds=wait_seconds
-    )
 
 
 def choose_cache(wish: Wish, *, size: Size) -> Cache:

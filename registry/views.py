@@ -14,6 +14,7 @@ from cachemgr import space
 from homelab.errors import InvalidValue
 from registry import services
 from registry.errors import UnknownJob
+from registry.estimates import find_size
 from registry.models import Job, ModelRegistry
 from registry.serializers import (
     EstimateSerializer,
@@ -106,7 +107,7 @@ class EstimateView(APIView):
     def get(self, request: Request) -> Response:
         hf_path = request.query_params.get("hf_path", "")
         services.check_hf_path(hf_path)
-        size = services.find_size(services.Wish(model_name="-", hf_path=hf_path))
+        size = find_size(hf_path)
         best = space.recommend(caches.check_configured(required_bytes=size.size_bytes))
         answer = {
             "hf_path": hf_path,

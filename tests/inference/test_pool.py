@@ -85,6 +85,13 @@ async def test_an_idle_model_leaves_after_its_time(pool) -> None:
     await until(lambda: pool.state_of("tiny") == "unloaded" and not psutil.pid_exists(pid))
 
 
+async def test_a_pinned_model_stays_however_idle_it_is(pool, tiny) -> None:
+    await sync_to_async(ModelRegistry.objects.update)(pinned=True)
+    async with pool.use("tiny", keep_alive_seconds=0):
+        slot = pool.slots["tiny"]
+    assert not slot.is_overdue and await pool.unload("tiny")
+
+
 async def test_an_engine_that_is_killed_leaves_the_pool_and_the_next_request_loads_again(pool) -> None:
     await chat(pool)
     os.kill(pool.slots["tiny"].engine.process.pid, signal.SIGKILL)
