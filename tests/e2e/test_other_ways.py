@@ -51,5 +51,14 @@ def test_without_local_trust_everybody_signs_in_with_an_account(tmp_path: Path) 
 def make_account(folder: Path, *, port: int) -> None:
     """As the README says: `manage.py createsuperuser`."""
     environment = make_environment(folder, port=port, LOCAL_TRUST="off", DJANGO_SUPERUSER_PASSWORD="correct horse")
-    command = [sys.executable, "manage.py", "createsuperuser", "--noinput", "--username", "ada", "--email", "ada@example.org"]
+    command = [
+        sys.executable,
+        "manage.py",
+        "createsuperuser",
+        "--noinput",
+        "--username",
+        "ada",
+        "--email",
+        "ada@example.org",
+    ]
     subprocess.run(command, cwd=PROJECT, env=environment, check=True, capture_output=True)
