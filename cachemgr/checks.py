@@ -8,6 +8,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 
 from cachemgr.drives import DriveReport, ProbeRequest, folders_to_make, probe_drive
+from cachemgr.monitor import own_folders
 from cachemgr.units import format_bytes
 
 _SAFE_SHARE = 0.8
@@ -40,7 +41,7 @@ def caches_are_there(**_: Any) -> list[CheckMessage]:
 
 
 def _check_cache(name: str, path: Path, limit_bytes: int) -> list[CheckMessage]:
-    if folders_to_make(path, own_folders=(Path.home(), settings.DATA_DIR)) == "all" and not path.exists():
+    if folders_to_make(path, own_folders=own_folders()) == "all" and not path.exists():
         return []  # it is made at the first measurement
     report = probe_drive(ProbeRequest(str(path)), limit_seconds=2, lock_folder=settings.RUNTIME_DIR)
     if report.state != "ok":

@@ -153,10 +153,13 @@ def folders_to_make(path: Path, *, own_folders: tuple[Path, ...]) -> str:
     """
     if any(path.is_relative_to(folder) for folder in own_folders):
         return "all"
+    return "no" if lacks_its_drive(path) else "last"
+
+
+def lacks_its_drive(path: Path) -> bool:
+    """True below a mount root while no drive is mounted on the way."""
     root = next((root for root in MOUNT_ROOTS if path.is_relative_to(root)), None)
-    if root is None or is_on_mounted_drive(path, root=root):
-        return "last"
-    return "no"
+    return root is not None and not is_on_mounted_drive(path, root=root)
 
 
 def is_on_mounted_drive(path: Path, *, root: Path) -> bool:

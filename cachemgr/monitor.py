@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from cachemgr.drives import MOUNT_ROOTS, DriveReport, ProbeRequest, folders_to_make, is_on_mounted_drive, probe_drive
+from cachemgr.drives import DriveReport, ProbeRequest, folders_to_make, lacks_its_drive, probe_drive
 from cachemgr.layout import repo_folder
 from cachemgr.models import Cache, CachedRepo, CacheSnapshot, Reservation
 from cachemgr.scan import CacheReport, RepoReport
@@ -91,8 +91,7 @@ def own_folders() -> tuple[Path, ...]:
 def may_adopt(cache: Cache) -> bool:
     """A folder below a mount root is adopted only with its drive mounted: an empty mount point is no cache."""
     path = Path(cache.path)
-    root = next((root for root in MOUNT_ROOTS if path.is_relative_to(root)), None)
-    return root is None or is_on_mounted_drive(path, root=root) or path.is_relative_to(settings.DATA_DIR)
+    return not lacks_its_drive(path) or path.is_relative_to(settings.DATA_DIR)
 
 
 def _store(cache: Cache, report: DriveReport) -> CacheSnapshot:

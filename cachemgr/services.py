@@ -70,8 +70,12 @@ def accept_custom_path(text: str) -> Path:
 
 def check(cache: Cache, *, required_bytes: int) -> Verdict:
     """Would it fit now? Asks the drive for its free space, within two seconds."""
-    figures = figures_now(cache, current_snapshot(cache))
-    return space.check_space(figures, required_bytes=required_bytes, rules=current_rules())
+    return judge(cache, current_snapshot(cache), required_bytes=required_bytes)
+
+
+def judge(cache: Cache, measured: CacheSnapshot, *, required_bytes: int) -> Verdict:
+    """Would it fit, by this measurement and by the promises that stand at this moment? Asks no drive."""
+    return space.check_space(figures_now(cache, measured), required_bytes=required_bytes, rules=current_rules())
 
 
 def check_configured(*, required_bytes: int) -> list[Verdict]:
@@ -88,8 +92,7 @@ def book(cache: Cache, *, owner: str, repo_id: str, required_bytes: int, measure
     """
     list(Cache.objects.select_for_update().order_by("pk"))
     Reservation.objects.filter(owner=owner).delete()
-    figures = figures_now(cache, measured)
-    verdict = space.check_space(figures, required_bytes=required_bytes, rules=current_rules())
+    verdict = judge(cache, measured, required_bytes=required_bytes)
     if verdict.is_refusal:
         raise InsufficientSpace(verdict, actions=ways_out(verdict))
     folder = repo_folder(repo_id)
@@ -134,5 +137,4 @@ def _verdicts_elsewhere(verdict: Verdict) -> Iterator[Verdict]:
     for other in Cache.objects.filter(is_configured=True).exclude(path=verdict.figures.path):
         newest = other.snapshots.first()
         if newest is not None:
-            figures = figures_now(other, newest)
-            yield space.check_space(figures, required_bytes=verdict.required_bytes, rules=current_rules())
+            yield judge(other, newest, required_bytes=verdict.required_bytes)

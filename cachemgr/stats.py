@@ -47,7 +47,7 @@ class CacheLine:
 
 
 def cache_lines() -> list[CacheLine]:
-    """The configured caches first, then every other that is still in use. Four queries, whatever their number."""
+    """The configured caches first, then every other that is still in use. Three queries, whatever their number."""
     caches = list(Cache.objects.listed())
     snapshots = latest_snapshots()
     promised = reserved_by_cache()

@@ -2,14 +2,17 @@
 
 import json
 from argparse import ArgumentParser
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError
 from rich.console import Console
 
-from homelab.errors import HomelabError
+from homelab.errors import HomelabError, InvalidValue
+
+if TYPE_CHECKING:
+    from rest_framework.serializers import Serializer
 
 _PIPE_WIDTH = 160
 _WAY_OUT = "Where it was never made, start script/server once, or run manage.py migrate."
@@ -45,6 +48,13 @@ class ShellCommand(BaseCommand):
     def console(self) -> Console:
         width = None if self.stdout.isatty() else _PIPE_WIDTH
         return Console(file=self.stdout, highlight=False, soft_wrap=True, width=width)  # type: ignore[arg-type]
+
+    def checked(self, serializer: "Serializer[Any]") -> dict[str, Any]:
+        """The validated words of the command line. Raises InvalidValue about the first that is wrong."""
+        if not serializer.is_valid():
+            field, problems = next(iter(serializer.errors.items()))
+            raise InvalidValue(f"{field}: {problems[0]}", field=str(field))
+        return dict(serializer.validated_data)
 
     def print_json(self, data: Any) -> None:
         self.stdout.write(json.dumps(data, indent=2, cls=DjangoJSONEncoder))

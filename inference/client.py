@@ -20,10 +20,10 @@ class ServerDown(HomelabError):
     code = "server_down"
 
 
-def call_server(path: str, *, body: dict[str, Any] | None = None) -> Any:
+def call_server(path: str) -> Any:
     """POSTs to our own server. Raises ServerDown, or ServerRefused with the server's own sentence."""
     with _client() as client:
-        answer = _sent(lambda: client.post(path, json=body) if body is not None else client.post(path))
+        answer = _sent(lambda: client.post(path))
         if answer.status_code >= 400:
             raise _refusal(answer.content)
         return answer.json()

@@ -52,16 +52,18 @@ class Slot:
     watching: "asyncio.Task[None] | None" = None
 
     @property
+    def is_pinned(self) -> bool:
+        return self.located is not None and self.located.is_pinned
+
+    @property
     def is_overdue(self) -> bool:
-        pinned = self.located is not None and self.located.is_pinned
-        idle = self.in_flight == 0 and self.stage == "ready" and not pinned
+        idle = self.in_flight == 0 and self.stage == "ready" and not self.is_pinned
         limit = self.keep_alive_seconds
         return idle and limit != FOR_EVER and time.monotonic() - self.idle_since >= limit
 
     def as_resident(self) -> Resident:
-        pinned = bool(self.located and self.located.is_pinned)
         in_flight = self.in_flight if self.stage == "ready" else max(1, self.in_flight)
-        return Resident(self.model_name, self.memory_bytes, in_flight, pinned, self.idle_since)
+        return Resident(self.model_name, self.memory_bytes, in_flight, self.is_pinned, self.idle_since)
 
 
 class EnginePool:

@@ -1,6 +1,7 @@
 """From what a scan found to rows of the registry: new models join, known ones become ready or missing."""
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import transaction
@@ -81,11 +82,14 @@ def free_name(repo_id: str) -> str:
 
 
 def loadable_revision(repo: CachedRepo, *, commit: str = "") -> RevisionReport | None:
+    """The one to load of what the last scan found."""
+    return choose_loadable([RevisionReport(**each) for each in repo.revisions], commit=commit)
+
+
+def choose_loadable(revisions: Iterable[RevisionReport], *, commit: str) -> RevisionReport | None:
     """The wanted commit if it can be loaded, else what `main` points to, else the first that can."""
-    revisions = [RevisionReport(**each) for each in repo.revisions]
     loadable = [revision for revision in revisions if revision.is_loadable]
-    loadable.sort(key=lambda each: (each.commit != commit, "main" not in each.refs))
-    return next(iter(loadable), None)
+    return min(loadable, key=lambda each: (each.commit != commit, "main" not in each.refs), default=None)
 
 
 def describe_revision(revision: RevisionReport) -> dict[str, Any]:

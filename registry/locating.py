@@ -9,8 +9,7 @@ from django.utils import timezone
 from cachemgr.errors import CacheUnavailable
 from cachemgr.layout import repo_folder
 from cachemgr.monitor import look_up_repo
-from cachemgr.scan import RevisionReport
-from registry.adoption import describe_revision
+from registry.adoption import choose_loadable, describe_revision
 from registry.errors import ModelNotDownloaded
 from registry.models import ModelRegistry
 from registry.services import cache_of
@@ -35,12 +34,11 @@ def locate(model: ModelRegistry) -> LocatedModel:
     report = look_up_repo(cache, repo_id=model.hf_path, limit_seconds=_LOOK_SECONDS)
     if report.contents is None:
         raise CacheUnavailable(f"{model} cannot be loaded: {report.message}")
-    loadable = [each for repo in report.contents.repos for each in repo.revisions if each.is_loadable]
-    if not loadable:
+    found = [revision for repo in report.contents.repos for revision in repo.revisions]
+    revision = choose_loadable(found, commit=model.revision)
+    is_unverified = model.status == ModelRegistry.Status.DOWNLOADING and not model.revision
+    if revision is None or is_unverified:
         raise not_downloaded(model, where=cache.path)
-    if model.status == ModelRegistry.Status.DOWNLOADING and not model.revision:
-        raise not_downloaded(model, where=cache.path)  # what lies there is not verified yet
-    revision = _best(loadable, commit=model.revision)
     if model.status != ModelRegistry.Status.READY:  # files that were put there by hand, or a drive that came back
         model.mark(ModelRegistry.Status.READY, **describe_revision(revision))
     return LocatedModel(
@@ -50,10 +48,6 @@ def locate(model: ModelRegistry) -> LocatedModel:
         size_bytes=revision.size_bytes,
         is_pinned=model.pinned,
     )
-
-
-def _best(revisions: list[RevisionReport], *, commit: str) -> RevisionReport:
-    return min(revisions, key=lambda each: (each.commit != commit, "main" not in each.refs))
 
 
 def not_downloaded(model: ModelRegistry, *, where: str) -> ModelNotDownloaded:

@@ -18,7 +18,6 @@ from cachemgr.models import Cache, CachedRepo, CacheSnapshot
 from cachemgr.monitor import current_snapshot
 from cachemgr.scan import RevisionReport
 from cachemgr.space import Verdict
-from cachemgr.stats import current_rules, figures_now
 from cachemgr.units import MB
 from homelab.errors import InvalidValue
 from registry.adoption import describe_revision, loadable_revision
@@ -83,8 +82,7 @@ def propose(wish: Wish) -> Proposal:
     cache = choose_cache(wish, size=size)
     measured = current_snapshot(cache)
     required = 0 if _present_revision(wish.hf_path, cache=cache, measured=measured) else size.size_bytes
-    verdict = space.check_space(figures_now(cache, measured), required_bytes=required, rules=current_rules())
-    return Proposal(wish, size, cache, measured, verdict)
+    return Proposal(wish, size, cache, measured, caches.judge(cache, measured, required_bytes=required))
 
 
 def register(wish: Wish) -> Registration:
@@ -126,7 +124,7 @@ def _book_or_adopt(model: ModelRegistry, *, cache: Cache, measured: CacheSnapsho
             cache, owner=model.owner_key, repo_id=model.hf_path, required_bytes=size.size_bytes, measured=measured
         )
     model.mark(ModelRegistry.Status.READY, **describe_revision(revision))
-    return space.check_space(figures_now(cache, measured), required_bytes=0, rules=current_rules())
+    return caches.judge(cache, measured, required_bytes=0)
 
 
 def _present_revision(hf_path: str, *, cache: Cache, measured: CacheSnapshot) -> RevisionReport | None:
@@ -159,8 +157,6 @@ def choose_cache(wish: Wish, *, size: Size) -> Cache:
     if location is None:
         best = space.recommend(caches.check_configured(required_bytes=size.size_bytes))
         location = best.figures.location if best else Cache.Location.PRIMARY
-    if location != Cache.Location.CUSTOM:
-        return caches.find_cache(location)
     return caches.find_cache(location, path=wish.cache_path)
 
 

@@ -49,10 +49,6 @@ class StopMatcher:
         self._held = ""
         self.has_matched = False
 
-    @property
-    def held_characters(self) -> int:
-        return len(self._held)
-
     def push(self, text: str) -> str:
         if self.has_matched:
             return ""

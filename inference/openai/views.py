@@ -100,7 +100,6 @@ def _json(request: HttpRequest) -> Any:
 async def _generate(request: HttpRequest, generation: Generation, *, path: str) -> HttpResponseBase:
     """A quick refusal gets its true status; what takes longer begins to stream, and says later what happened."""
     pool: EnginePool = pool_of(request)
-    await sync_to_async(get_model)(generation.model)
     exchange = Exchange(pool, generation, path=path)
     try:
         if generation.stream:

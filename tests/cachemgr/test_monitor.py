@@ -134,7 +134,6 @@ def test_a_change_of_state_is_logged_once(caches, primary: Path, slots, caplog: 
 
 
 def test_an_empty_mount_point_is_neither_adopted_nor_made(caches, primary: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(monitor, "MOUNT_ROOTS", (tmp_path,))
     monkeypatch.setattr("cachemgr.drives.MOUNT_ROOTS", (tmp_path,))
     shutil.rmtree(caches.secondary.path)
     states = {each.cache.location: each.state for each in measure_caches()}

@@ -4,7 +4,6 @@ from typing import Any
 
 from cachemgr import services
 from cachemgr.serializers import CacheQuestionSerializer, VerdictSerializer
-from homelab.errors import InvalidValue
 from homelab.shell import ShellCommand
 
 
@@ -20,11 +19,9 @@ class Command(ShellCommand):
         question = CacheQuestionSerializer(
             data={"cache_location": cache_location, "required_space_mb": required_space_mb, "cache_path": cache_path}
         )
-        if not question.is_valid():
-            field, problems = next(iter(question.errors.items()))
-            raise InvalidValue(f"{field}: {problems[0]}", field=str(field))
+        required_bytes = self.checked(question)["required_space_mb"]
         cache = services.find_cache(cache_location, path=cache_path)
-        verdict = services.check(cache, required_bytes=question.validated_data["required_space_mb"])
+        verdict = services.check(cache, required_bytes=required_bytes)
         if self.as_json:
             self.print_json(VerdictSerializer(verdict).data)
         else:

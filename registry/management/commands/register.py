@@ -1,7 +1,6 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from homelab.errors import InvalidValue
 from homelab.shell import ShellCommand
 from registry import services
 from registry.models import ModelRegistry
@@ -25,9 +24,7 @@ class Command(ShellCommand):
         asked = WishSerializer(
             data={name: value for name, value in options.items() if value is not None and name in _FIELDS}
         )
-        if not asked.is_valid():
-            field, problems = next(iter(asked.errors.items()))
-            raise InvalidValue(f"{field}: {problems[0]}", field=str(field))
+        self.checked(asked)
         if dry_run:
             return self.console.print(services.propose(asked.wish()).verdict.message)
         done = services.register(asked.wish())
