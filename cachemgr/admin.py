@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from cachemgr.models import Cache, CachedRepo, CacheSnapshot
+from cachemgr.models import Cache, CachedRepo, CacheEvent, CacheSnapshot
 from cachemgr.units import format_bytes
 
 
@@ -25,11 +25,15 @@ class LookOnlyAdmin(ModelAdmin):
 
 @admin.register(Cache)
 class CacheAdmin(LookOnlyAdmin):
-    list_display = ("location", "path", "limit", "is_configured", "uuid")
+    list_display = ("location", "path", "limit", "filesystem", "speed", "is_configured", "uuid")
 
     @display(description="Limit", ordering="limit_bytes")
     def limit(self, obj: Cache) -> str:
         return "its disk" if obj.limit_bytes is None else format_bytes(obj.limit_bytes)
+
+    @display(description="Reads", ordering="read_bytes_per_second")
+    def speed(self, obj: Cache) -> str:
+        return "" if obj.read_bytes_per_second is None else f"{format_bytes(obj.read_bytes_per_second)}/s"
 
 
 @admin.register(CachedRepo)
@@ -61,3 +65,11 @@ class CacheSnapshotAdmin(LookOnlyAdmin):
     @display(description="Disk free", ordering="disk_free_bytes")
     def free(self, obj: CacheSnapshot) -> str:
         return format_bytes(obj.disk_free_bytes)
+
+
+@admin.register(CacheEvent)
+class CacheEventAdmin(LookOnlyAdmin):
+    list_display = ("happened_at", "cache", "message", "kind", "sent_at")
+    list_filter = ("kind", "cache__location")
+    list_select_related = ("cache",)
+    search_fields = ("message",)

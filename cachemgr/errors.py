@@ -9,8 +9,8 @@ HomelabError
 
 from typing import Any
 
-from cachemgr.space import Verdict
-from cachemgr.units import MB
+from cachemgr.space import Candidate, Verdict
+from cachemgr.units import GB, MB
 from homelab.errors import HomelabError, InvalidValue
 
 
@@ -45,6 +45,19 @@ def describe_shortage(verdict: Verdict) -> dict[str, Any]:
     }
     megabytes = {f"{name}_mb": round(size / MB, 1) for name, size in sizes.items()}
     exact = {f"{name}_bytes": size for name, size in sizes.items()}
+    leaving = {"would_make_room": [describe_candidate(candidate) for candidate in verdict.would_make_room]}
     figures = verdict.figures
     place = {"cache_location": figures.location, "cache_path": figures.path, "limiting_factor": verdict.limiting_factor}
-    return place | megabytes | exact
+    return place | megabytes | exact | leaving
+
+
+def describe_candidate(candidate: Candidate) -> dict[str, Any]:
+    """JSON for a model that could leave: one shape in errors and answers."""
+    used_at = candidate.last_used_at
+    return {
+        "name": candidate.name,
+        "cache_location": candidate.location,
+        "size_bytes": candidate.size_bytes,
+        "size_gb": round(candidate.size_bytes / GB, 3),
+        "last_used_at": used_at.isoformat().replace("+00:00", "Z") if used_at else None,
+    }

@@ -9,10 +9,13 @@ from django.utils import timezone
 
 class CacheQuerySet(models.QuerySet["Cache"]):
     def listed(self) -> Self:
-        """Configured caches, and others as long as something is known to live there."""
-        lives_there = models.Q(repos__isnull=False) | models.Q(reservations__isnull=False)
+        """Configured caches, and others as long as something is known to live there; each with its latest snapshot."""
+        repos = CachedRepo.objects.filter(cache=models.OuterRef("pk"))
+        promises = Reservation.objects.filter(cache=models.OuterRef("pk"))
+        lives_there = models.Exists(repos) | models.Exists(promises)
         custom = models.Q(location=Cache.Location.CUSTOM)
-        return self.filter(models.Q(is_configured=True) | custom | lives_there).distinct().order_by("pk")
+        kept = self.filter(models.Q(is_configured=True) | custom | lives_there)
+        return kept.select_related("latest").order_by("pk")
 
 
 class Cache(models.Model):
@@ -30,6 +33,32 @@ class Cache(models.Model):
     )
     is_configured = models.BooleanField(default=False, help_text="Named by .env at the last start.")
     uuid = models.CharField(max_length=36, blank=True, help_text="The marker that the adopted drive carries.")
+    latest = models.OneToOneField(
+        "CacheSnapshot",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="The last measurement, whatever the clock did since.",
+    )
+
+    # What its drive is
+    filesystem = models.CharField(max_length=32, blank=True, help_text="Such as ext4, or cifs.")
+    mount_point = models.CharField(max_length=1024, blank=True)
+    takes_links = models.BooleanField(null=True, blank=True, help_text="Symbolic links; empty until tried.")
+    read_bytes_per_second = models.BigIntegerField(null=True, blank=True, help_text="Measured once, by reading.")
+    speed_measured_at = models.DateTimeField(null=True, blank=True)
+
+    # What the last scan found beside the repos
+    foreign = models.JSONField(default=list, blank=True)
+    scan_problems = models.JSONField(default=list, blank=True)
+    scan_distrust = models.TextField(blank=True, help_text="Why each scan reads everything; empty where it need not.")
+    full_scan_at = models.DateTimeField(null=True, blank=True)
+    io_mark = models.TextField(blank=True, help_text="What its disks had read and written after the last scan.")
+
+    # What was told as an event, see events.py
+    announced_level = models.CharField(max_length=16, blank=True)
+    announced_state = models.CharField(max_length=16, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = CacheQuerySet.as_manager()
@@ -49,11 +78,17 @@ class CacheSnapshot(models.Model):
     state = models.CharField(max_length=16)
     message = models.TextField(blank=True)
     used_bytes = models.BigIntegerField(default=0)
+    physical_bytes = models.BigIntegerField(default=0)
+    foreign_bytes = models.BigIntegerField(default=0, help_text="Of it, what belongs to no repo and not to us.")
     disk_total_bytes = models.BigIntegerField(default=0)
     disk_used_bytes = models.BigIntegerField(default=0)
     disk_free_bytes = models.BigIntegerField(default=0)
     inodes_free = models.BigIntegerField(null=True, blank=True)
     device = models.BigIntegerField(null=True, blank=True, help_text="Tells filesystems apart.")
+    host_device = models.BigIntegerField(
+        null=True, blank=True, help_text="Of a disk image with holes: the filesystem that it lies on, and fills."
+    )
+    host_free_bytes = models.BigIntegerField(null=True, blank=True)
     model_count = models.IntegerField(default=0)
     duration_seconds = models.FloatField(default=0)
 
@@ -80,7 +115,15 @@ class CachedRepo(models.Model):
     repo_type = models.CharField(max_length=16)
     repo_id = models.CharField(max_length=200)
     size_bytes = models.BigIntegerField()
+    physical_bytes = models.BigIntegerField(default=0)
+    file_count = models.IntegerField(default=0)
     partial_bytes = models.BigIntegerField(default=0)
+    partials = models.JSONField(default=list, help_text="A list of Partial as dicts.")
+    orphan_count = models.IntegerField(default=0)
+    orphan_bytes = models.BigIntegerField(default=0)
+    layout = models.CharField(max_length=16, blank=True)
+    modified_at = models.DateTimeField(null=True, blank=True)
+    memory = models.JSONField(default=dict, help_text="What a re-scan compares before it reads the repo again.")
     revisions = models.JSONField(default=list)
     problems = models.JSONField(default=list)
     seen_at = models.DateTimeField(default=timezone.now)
@@ -91,6 +134,30 @@ class CachedRepo(models.Model):
 
     def __str__(self) -> str:
         return f"{self.repo_id} on {self.cache.location}"
+
+
+class CacheEvent(models.Model):
+    """Something about a cache that its owner wants to hear of, once: a level crossed, a drive gone or back."""
+
+    class Kind(models.TextChoices):
+        LEVEL = "level", "Usage level"
+        STATE = "state", "State of the drive"
+
+    cache = models.ForeignKey(Cache, on_delete=models.CASCADE, related_name="events")
+    kind = models.CharField(max_length=16, choices=Kind)
+    before = models.CharField(max_length=16, blank=True)
+    after = models.CharField(max_length=16)
+    message = models.TextField()
+    happened_at = models.DateTimeField(default=timezone.now)
+    sent_at = models.DateTimeField(null=True, blank=True, help_text="When the webhook took it.")
+    attempts = models.IntegerField(default=0)
+
+    class Meta:
+        indexes = [models.Index(fields=["-happened_at"])]
+        ordering = ["-happened_at", "-pk"]
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class ReservationQuerySet(models.QuerySet["Reservation"]):

@@ -5,76 +5,204 @@
 
 import logging
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
-from dataclasses import asdict
-from itertools import chain
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+from celery import current_app
 from django.conf import settings
-from django.db import transaction
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from cachemgr.drives import DriveReport, ProbeRequest, folders_to_make, lacks_its_drive, probe_drive
 from cachemgr.layout import repo_folder
-from cachemgr.models import Cache, CachedRepo, CacheSnapshot, Reservation
-from cachemgr.scan import CacheReport, RepoReport
+from cachemgr.memory import remembered, why_distrusted
+from cachemgr.models import Cache, CacheSnapshot
+from cachemgr.recording import Measurement, describe, record
+from cachemgr.report import FileReport
 from cachemgr.signals import cache_measured
+from cachemgr.sleeping import io_mark_of, is_asleep
 
 logger = logging.getLogger(__name__)
 
 PROBE_SECONDS = 2.0
 REFRESH_SECONDS = 5.0
 MONITOR_SECONDS = 120.0
+FULL_SCAN_EVERY = timedelta(days=7)
+_ANSWERING = ("ok", "read_only")
+_ASLEEP = DriveReport("ok", "Nothing was read or written on its disk since it was measured, so the disk sleeps on.")
 
 
-def measure_caches(*, limit_seconds: float = MONITOR_SECONDS) -> list[CacheSnapshot]:
-    """Measures all listed caches side by side: one that hangs delays no other."""
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A measurement to be made. The database is read before: the threads that ask drives have no part in it."""
+
+    cache: Cache
+    request: ProbeRequest
+    limit_seconds: float
+
+
+# Measuring, and keeping what was found
+
+
+def measure_caches(
+    *, limit_seconds: float = MONITOR_SECONDS, full: bool = False, spare_sleeping: bool = False
+) -> list[CacheSnapshot]:
+    """Measures all listed caches side by side: one that hangs delays no other.
+
+    `full` reads every repo again, also those that seem unchanged. `spare_sleeping` lets disks sleep on that had no
+    I/O since they were measured, for an hour at most.
+    """
     caches = list(Cache.objects.listed())
-    with ThreadPoolExecutor(max_workers=max(1, len(caches))) as threads:
-        probes = {threads.submit(_probe, cache, limit_seconds=limit_seconds, scan=True): cache for cache in caches}
-        prompt, late = wait(probes, timeout=PROBE_SECONDS)
-        in_order = [probe for probe in probes if probe in prompt]  # so that adoption names the models of primary first
-        snapshots = [_store(probes[probe], probe.result()) for probe in chain(in_order, as_completed(late))]
-    return sorted(snapshots, key=lambda snapshot: snapshot.cache_id)
+    asleep = [cache for cache in caches if spare_sleeping and is_asleep(cache)]
+    spared = [record(cache, found=_measurement(_ASLEEP, limit_seconds=limit_seconds)) for cache in asleep]
+    awake = [cache for cache in caches if cache not in asleep]
+    measured = _measure([_Question(cache, _scan_request(cache, full=full), limit_seconds) for cache in awake])
+    return sorted([*spared, *measured], key=lambda snapshot: snapshot.cache_id)
 
 
 def measure_cache(cache: Cache, *, limit_seconds: float = REFRESH_SECONDS) -> CacheSnapshot:
-    return _store(cache, _probe(cache, limit_seconds=limit_seconds, scan=True))
+    row = _fresh(cache)
+    (snapshot,) = _measure([_Question(row, _scan_request(row), limit_seconds)])
+    return snapshot
+
+
+def adopt_cache(cache: Cache, *, create: bool, replace: bool) -> CacheSnapshot:
+    """Measures a saved cache, and makes its folder ours as far as the owner says so.
+
+    `create` makes missing folders, also on the disk under an empty mount point. `replace` takes a drive whose marker
+    is missing or another than the known one. What is refused nevertheless is explained in the snapshot's message.
+    """
+    row = _fresh(cache)
+    wishes: dict[str, Any] = {"replace": replace}
+    if create:
+        wishes["make"] = "all"
+    if create or replace:
+        wishes["adopt"] = str(uuid4())
+    (snapshot,) = _measure([_Question(row, _request(row, scan=True, **wishes), MONITOR_SECONDS)])
+    return snapshot
+
+
+def _measure(questions: list[_Question]) -> list[CacheSnapshot]:
+    """Stores each answer as it comes. Who listens hears of the prompt ones in the order of the caches: the models of
+    primary get their names first."""
+    with ThreadPoolExecutor(max_workers=max(1, len(questions))) as threads:
+        probes = {threads.submit(_ask, question): question for question in questions}
+        prompt = {probe: record(probes[probe].cache, found=probe.result()) for probe in _prompt(probes)}
+        for probe in [each for each in probes if each in prompt]:
+            _tell(probes[probe].cache, probe.result(), stored=prompt[probe])
+        late = {}
+        for probe in as_completed(probes.keys() - prompt.keys()):
+            late[probe] = record(probes[probe].cache, found=probe.result())
+            _tell(probes[probe].cache, probe.result(), stored=late[probe])
+    return [*prompt.values(), *late.values()]
+
+
+def _prompt(probes: Iterable[Future[Measurement]]) -> Iterator[Future[Measurement]]:
+    with suppress(TimeoutError):
+        yield from as_completed(probes, timeout=PROBE_SECONDS)
+
+
+def _tell(cache: Cache, found: Measurement, *, stored: CacheSnapshot) -> None:
+    """A drive that answered but was not read, as while another scan of it runs, is no news; nor is what came late."""
+    is_scanned = found.report.contents is not None
+    is_news = is_scanned or found.report.state not in _ANSWERING
+    if is_news and stored.taken_at == found.taken_at:
+        cache_measured.send(sender=Cache, cache=cache, is_scanned=is_scanned)
+
+
+def current_slot() -> int:
+    return int(time.time() // settings.CACHE_MONITOR_INTERVAL_SECONDS)
+
+
+# Asking now
 
 
 def current_snapshot(cache: Cache, *, limit_seconds: float = PROBE_SECONDS) -> CacheSnapshot:
-    """The newest usage with the drive's sizes of this second, not stored. Measures in full where that is due."""
-    if cache._state.adding:
-        return _snapshot(cache, _probe(cache, limit_seconds=limit_seconds), last=None)
-    newest = cache.snapshots.first()
-    if (
-        newest is None
-        or newest.figures_at is None
-        or newest.age.total_seconds() > 2 * settings.CACHE_MONITOR_INTERVAL_SECONDS
-    ):
-        return measure_cache(cache)
-    return _snapshot(cache, _probe(cache, limit_seconds=limit_seconds), last=newest)
+    """The newest usage with the drive's sizes of this second, not stored. Only a cache that was never read is
+    measured in full; where the usage is old, the monitor is woken."""
+    row = _fresh(cache)
+    found = _ask(_Question(row, _request(row), limit_seconds))
+    last, state = row.latest, found.report.state
+    if not row._state.adding and (last is None or last.figures_at is None) and state in _ANSWERING:
+        return measure_cache(row)
+    if last is not None and (last.state != state or _is_overdue(last)):
+        _wake_monitor()
+    return describe(row, found=found)
 
 
 def look_up_repo(cache: Cache, *, repo_id: str, limit_seconds: float = REFRESH_SECONDS) -> DriveReport:
     """What lies in one repo folder at this second: `contents` has that repo alone, or none."""
-    return _probe(cache, limit_seconds=limit_seconds, repo=repo_folder(repo_id))
+    return _look(cache, limit_seconds=limit_seconds, repo=repo_folder(repo_id))
 
 
-def _probe(cache: Cache, *, limit_seconds: float, scan: bool = False, repo: str | None = None) -> DriveReport:
-    is_new = not cache._state.adding and not cache.uuid  # a mere question leaves no trace on the drive
-    request = ProbeRequest(
+def list_repo_files(
+    cache: Cache, *, repo_id: str, limit_seconds: float = REFRESH_SECONDS
+) -> tuple[FileReport, ...] | None:
+    """The files of one repo as they lie there at this second; None where the drive does not tell."""
+    return _look(cache, limit_seconds=limit_seconds, files=repo_folder(repo_id)).files
+
+
+def _look(cache: Cache, *, limit_seconds: float, **wishes: Any) -> DriveReport:
+    row = _fresh(cache)
+    return _ask(_Question(row, _request(row, **wishes), limit_seconds)).report
+
+
+def _is_overdue(last: CacheSnapshot) -> bool:
+    return timezone.now() - last.taken_at > timedelta(seconds=2 * settings.CACHE_MONITOR_INTERVAL_SECONDS)
+
+
+def _wake_monitor() -> None:
+    try:
+        current_app.send_task("cachemgr.tasks.measure_caches", expires=60)
+    except OperationalError as error:
+        logger.warning("The broker does not answer (%s). The caches are measured after its return.", error)
+
+
+def _ask(question: _Question) -> Measurement:
+    report = probe_drive(question.request, limit_seconds=question.limit_seconds, lock_folder=settings.RUNTIME_DIR)
+    is_full = question.request.known is None
+    return _measurement(report, limit_seconds=question.limit_seconds, is_full=is_full, io_mark=io_mark_of(report))
+
+
+def _measurement(report: DriveReport, *, limit_seconds: float, **values: Any) -> Measurement:
+    return Measurement(report, timezone.now(), slot=current_slot(), limit_seconds=limit_seconds, **values)
+
+
+# What a drive is asked
+
+
+def _scan_request(cache: Cache, *, full: bool = False) -> ProbeRequest:
+    """Repos that are as remembered are not read again, where folder times can be trusted; once a week all are."""
+    is_due = cache.full_scan_at is None or abs(timezone.now() - cache.full_scan_at) > FULL_SCAN_EVERY
+    distrust = why_distrusted(cache.filesystem)
+    known = None if full or is_due or distrust else remembered(cache)
+    return _request(cache, scan=True, known=known, distrust=distrust)
+
+
+def _request(cache: Cache, **wishes: Any) -> ProbeRequest:
+    """A mere question, of a cache that is not saved, leaves no trace on the drive; a new cache is adopted."""
+    is_new = not cache._state.adding and not cache.uuid
+    usual = ProbeRequest(
         path=cache.path,
         uuid=cache.uuid or None,
         adopt=str(uuid4()) if is_new and may_adopt(cache) else None,
         make=folders_to_make(Path(cache.path), own_folders=own_folders()) if is_new else "no",
-        scan=scan,
-        repo=repo,
         root=_allowed_root(cache),
+        device=cache.latest.device if cache.latest else None,
+        location=cache.location,
     )
-    return probe_drive(request, limit_seconds=limit_seconds, lock_folder=settings.RUNTIME_DIR)
+    return replace(usual, **wishes)
+
+
+def _fresh(cache: Cache) -> Cache:
+    """The row as it is now: a drive that was adopted meanwhile is not adopted once more."""
+    return cache if cache._state.adding else Cache.objects.select_related("latest").get(pk=cache.pk)
 
 
 def _allowed_root(cache: Cache) -> str | None:
@@ -92,93 +220,3 @@ def may_adopt(cache: Cache) -> bool:
     """A folder below a mount root is adopted only with its drive mounted: an empty mount point is no cache."""
     path = Path(cache.path)
     return not lacks_its_drive(path) or path.is_relative_to(settings.DATA_DIR)
-
-
-def _store(cache: Cache, report: DriveReport) -> CacheSnapshot:
-    """One row a slot; the scan's rows, the usage and the shrunken reservations change together."""
-    last = cache.snapshots.first()
-    if last is not None and report.state != last.state:
-        logger.warning("The %s cache (%s) is now %s. %s", cache.location, cache.path, report.state, report.message)
-    with transaction.atomic():
-        snapshot = _snapshot(cache, report, last=last)
-        values = {field: getattr(snapshot, field) for field in _STORED_FIELDS}
-        stored, _ = CacheSnapshot.objects.update_or_create(cache=cache, slot=current_slot(), defaults=values)
-        if report.uuid and not cache.uuid:
-            Cache.objects.filter(pk=cache.pk, uuid="").update(uuid=report.uuid)
-        if report.contents is not None:
-            _store_repos(cache, report.contents)
-            _shrink_reservations(cache, report.contents.repos)
-    cache_measured.send(sender=Cache, cache=cache, is_scanned=report.contents is not None)
-    return stored
-
-
-_STORED_FIELDS = [
-    "taken_at",
-    "figures_at",
-    "state",
-    "message",
-    "used_bytes",
-    "disk_total_bytes",
-    "disk_used_bytes",
-    "disk_free_bytes",
-    "inodes_free",
-    "device",
-    "model_count",
-    "duration_seconds",
-]
-
-
-def current_slot() -> int:
-    return int(time.time() // settings.CACHE_MONITOR_INTERVAL_SECONDS)
-
-
-def _snapshot(cache: Cache, report: DriveReport, *, last: CacheSnapshot | None) -> CacheSnapshot:
-    """The report as a row; what it does not know is carried over from the last one, with that one's date."""
-    row = CacheSnapshot(
-        cache=cache, state=report.state, message=report.message, duration_seconds=report.duration_seconds
-    )
-    if last is not None:
-        for field in (*_DISK_FIELDS, "used_bytes", "model_count", "figures_at"):
-            setattr(row, field, getattr(last, field))
-    if report.disk is not None:
-        row.disk_total_bytes, row.disk_used_bytes = report.disk.total_bytes, report.disk.used_bytes
-        row.disk_free_bytes, row.inodes_free = report.disk.free_bytes, report.disk.inodes_free
-        row.device = report.disk.device
-    if report.contents is not None:
-        row.used_bytes = report.contents.used_bytes
-        row.model_count = sum(repo.repo_type == "model" for repo in report.contents.repos)
-        row.figures_at = timezone.now()
-    return row
-
-
-_DISK_FIELDS = ("disk_total_bytes", "disk_used_bytes", "disk_free_bytes", "inodes_free", "device")
-
-
-def _store_repos(cache: Cache, contents: CacheReport) -> None:
-    now = timezone.now()
-    rows = [
-        CachedRepo(
-            cache=cache,
-            folder=repo.folder,
-            repo_type=repo.repo_type,
-            repo_id=repo.repo_id,
-            size_bytes=repo.size_bytes,
-            partial_bytes=repo.partial_bytes,
-            revisions=[asdict(revision) for revision in repo.revisions],
-            problems=list(repo.problems),
-            seen_at=now,
-        )
-        for repo in contents.repos
-    ]
-    CachedRepo.objects.filter(cache=cache).exclude(folder__in=[row.folder for row in rows]).delete()
-    changed = ["repo_type", "repo_id", "size_bytes", "partial_bytes", "revisions", "problems", "seen_at"]
-    CachedRepo.objects.bulk_create(
-        rows, update_conflicts=True, unique_fields=["cache", "folder"], update_fields=changed
-    )
-
-
-def _shrink_reservations(cache: Cache, repos: Iterable[RepoReport]) -> None:
-    sizes = {repo.folder: repo.size_bytes for repo in repos}
-    for reservation in Reservation.objects.filter(cache=cache):
-        reservation.shrink_to(folder_bytes=sizes.get(reservation.folder, 0))
-        reservation.save(update_fields=["remaining_bytes"])

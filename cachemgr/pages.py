@@ -1,41 +1,44 @@
-"""The Settings page: a bar per cache, from the newest snapshots."""
+"""The Settings page: a card per cache from the newest snapshots, and the buttons that touch drives."""
 
-from typing import Any
+import re
 
 from django.conf import settings
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
-from cachemgr import monitor
-from cachemgr.stats import CacheLine, cache_lines
+from cachemgr import history, monitor
+from cachemgr.cards import PERIODS, Card, make_card
+from cachemgr.models import Cache
+from cachemgr.stats import cache_lines, name_of, newest_events
+from homelab.errors import HomelabError
 
-_EXPLANATIONS = {
-    "ok": ("check_circle", "Fine"),
-    "warning": ("warning", "Nearly full"),
-    "critical": ("error", "Almost no room left"),
-    "over_limit": ("error", "Over its limit"),
-    "read_only": ("lock", "Read-only"),
-    "missing": ("link_off", "Not there"),
-    "unmounted": ("eject", "Not mounted"),
-    "unresponsive": ("hourglass_disabled", "Does not answer"),
-    "not_measured": ("hourglass_empty", "Not measured yet"),
-}
+_LISTED_EVENTS = 8
+_KEY = re.compile(r"[0-9]{1,18}")
 
 
 @require_http_methods(["GET", "POST"])
 def settings_page(request: HttpRequest) -> HttpResponse:
-    """GET shows the figures; POST is the button Refresh Cache Stats."""
+    """GET shows the figures; POST is one of the buttons Refresh Cache Stats, Create Folder and Use This Drive."""
     if request.method == "POST":
-        monitor.measure_caches(limit_seconds=monitor.REFRESH_SECONDS)
-        messages.success(request, "The caches were measured just now.")
+        if request.POST.get("action") in {"create", "replace"}:
+            _adopt(request)
+        else:
+            monitor.measure_caches(limit_seconds=monitor.REFRESH_SECONDS)
+            messages.success(request, "The caches were measured just now.")
         return redirect("settings-page")
+    period = request.GET.get("period", "")
+    period = period if period in PERIODS else "day"
     context = {
         **admin.site.each_context(request),
         "title": "Settings",
-        "lines": [_card(line) for line in cache_lines()],
+        "cards": _cards(period),
+        "periods": [(name, words, name == period) for name, (words, _) in PERIODS.items()],
+        "period_words": PERIODS[period][0],
+        "events": newest_events(limit=_LISTED_EVENTS),
         "threshold_percent": settings.CACHE_WARNING_THRESHOLD * 100,
         "interval_seconds": settings.CACHE_MONITOR_INTERVAL_SECONDS,
         "configuration": _configuration(),
@@ -43,11 +46,29 @@ def settings_page(request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "cachemgr/settings.html", context)
 
 
-def _card(line: CacheLine) -> dict[str, Any]:
-    icon, words = _EXPLANATIONS[line.status]
-    used = min(100.0, line.usage_percent)
-    reserved = min(100.0 - used, line.reserved_percent)
-    return {"line": line, "figures": line.figures, "icon": icon, "words": words, "used": used, "reserved": reserved}
+def _adopt(request: HttpRequest) -> None:
+    """Create Folder and Use This Drive: the owner's word for what the monitor does not dare by itself."""
+    key = request.POST.get("cache", "")
+    cache = get_object_or_404(Cache, pk=int(key) if _KEY.fullmatch(key) else None)
+    action = request.POST["action"]
+    try:
+        snapshot = monitor.adopt_cache(cache, create=action == "create", replace=action == "replace")
+    except HomelabError as error:
+        messages.error(request, error.message)
+        return
+    if snapshot.state == "ok":
+        messages.success(request, f"The {name_of(cache)} cache uses {cache.path} from now on.")
+    else:
+        messages.error(request, snapshot.message)
+
+
+def _cards(period: str) -> list[Card]:
+    until = timezone.now()
+    since = until - PERIODS[period][1]
+    return [
+        make_card(line, history=history.points(line.cache, since=since), since=since, until=until)
+        for line in cache_lines()
+    ]
 
 
 def _configuration() -> list[tuple[str, str]]:

@@ -1,111 +1,206 @@
-"""The child process that touches a drive: `python -m cachemgr.probe REQUEST`, JSON in, JSON out.
+"""The child process that touches a drive: `python -m cachemgr.probe REQUEST LIMIT LISTENER`, JSON in, JSON out.
 
 A drive may hang for ever in any system call, so nobody else touches one: the parent (drives.py) kills this process
-when its time is over. Only the standard library is imported.
+when its time is over. While it works long, it answers the others' questions about the drive at LISTENER (turns.py).
+Only the standard library is imported.
 """
 
+import errno
 import json
 import os
+import signal
 import sys
-from contextlib import suppress
-from dataclasses import asdict
-from typing import Any
+from dataclasses import replace
 
-from cachemgr.layout import MARKER_FILE
-from cachemgr.scan import scan_cache, scan_one_repo
+from cachemgr.blockdev import backing_file, is_rotational
+from cachemgr.drive_report import (
+    Disk,
+    DriveReport,
+    Filesystem,
+    ProbeRequest,
+    report_to_answer,
+    request_from_json,
+)
+from cachemgr.marker import read_marker, write_marker
+from cachemgr.mounts import Mount, inner_path, mount_of, read_mounts
+from cachemgr.refusals import (
+    explain_bare,
+    explain_missing,
+    explain_not_adopted,
+    explain_not_guarded,
+    explain_read_only,
+    explain_unmounted,
+)
+from cachemgr.scan import list_files, scan_cache, scan_one_repo
+from cachemgr.trial import FULL, Trial, try_writing, was_tried_lately
+
+_GRACE_SECONDS = 1
 
 
-def probe(request: dict[str, Any]) -> dict[str, Any]:
-    """Answers `{state, message, disk, scan, uuid}`; `disk` and `scan` are there as far as the drive could be read.
-
-    Request: `path`; `uuid` that the marker must carry, or null; `adopt` a uuid to write where no marker is, or null;
-    `make` "no", "last" or "all": which missing folders may be made; `scan` whether sizes are wanted; `repo` the one
-    repo folder to scan, or null; `root` the folder below which no part of the path may be a link, or null.
-    """
-    path = request["path"]
-    if (
-        request["root"]
-        and (real := os.path.realpath(path)) != os.path.realpath(request["root"]) + path[len(request["root"]) :]
-    ):
-        return {"state": "missing", "message": f"{path} leads to {real} through a link. Give the real path."}
+def probe(request: ProbeRequest) -> DriveReport:
+    """What the drive is, and as much of the rest as was asked for: see ProbeRequest and DriveReport."""
+    path = request.path
+    if (target := _target_of_links(request)) is not None:
+        return DriveReport("missing", f"{path} leads to {target} through a link. Give the real path.")
     try:
-        _make_folders(path, how=request["make"])
-        os.scandir(path).close()
-        found = _read_marker(path)
-    except FileNotFoundError:
-        return {"state": "missing", "message": f"{path} does not exist. Is the drive plugged in and mounted?"}
+        _make_folders(request)
+        is_empty = _is_empty(path)
+        found = read_marker(path)
     except OSError as error:
-        return {"state": "missing", "message": f"{path} cannot be used: {error.strerror}."}
-    if request["uuid"] and found != request["uuid"]:
-        return {"state": "unmounted", "message": _foreign(path, found=found)}
-    return _read_drive(request, found)
+        return DriveReport("missing", explain_missing(request, error=error))
+    if request.uuid and found != request.uuid and not request.replace:
+        return DriveReport("unmounted", explain_unmounted(request, found=found))
+    if request.bare_root and is_empty and not request.adopt:
+        return DriveReport("unmounted", explain_bare(request))
+    return _read(request, _look_at(request, found))
 
 
-def _read_drive(request: dict[str, Any], found: str | None) -> dict[str, Any]:
-    path = request["path"]
-    disk = read_disk(path)
-    is_writable = not disk["read_only"] and os.access(path, os.W_OK | os.X_OK)
-    if found is None and request["adopt"] and is_writable:
-        found = _write_marker(path, uuid=request["adopt"])
-    answer: dict[str, Any] = {"state": "ok", "message": "", "disk": disk, "uuid": found}
-    if not is_writable:
-        answer |= {"state": "read_only", "message": f"{path} can be read, but nothing can be written there."}
-    if request["scan"]:
-        answer["scan"] = asdict(scan_cache(path))
-    elif request["repo"]:
-        answer["scan"] = asdict(scan_one_repo(path, folder=request["repo"]))
-    return answer
+def _look_at(request: ProbeRequest, found: str | None) -> DriveReport:
+    """The drive itself: sizes, whether it takes writes, and the marker, which is written where it may be."""
+    path = request.path
+    mount = _mount_at(path)
+    disk, filesystem = read_disk(path, mount=mount), _filesystem(path, mount=mount)
+    message = explain_not_guarded(request) if request.bare_root and not (found or request.adopt) else ""
+    report = DriveReport("ok", message, disk=disk, filesystem=filesystem, uuid=found)
+    if found is None and request.adopt and not disk.read_only:
+        report = _adopt(report, path, uuid=request.adopt)
+    trial = _try(request, report, mount=mount)
+    if report.state == "ok" and trial.problem is not None:
+        return _read_only(report, path, reason=trial.problem)
+    return replace(report, filesystem=filesystem and replace(filesystem, takes_links=trial.takes_links))
 
 
-def read_disk(path: str) -> dict[str, Any]:
+def _try(request: ProbeRequest, report: DriveReport, *, mount: Mount | None) -> Trial:
+    """By the mount's flag; then a scan of an adopted cache writes, and all others ask what the modes say.
+
+    A disk that turns, and took writes not long ago, is spared.
+    """
+    path = request.path
+    if report.disk is not None and report.disk.read_only:
+        return Trial(problem=errno.EROFS, takes_links=None)
+    is_spared = mount and is_rotational(mount.device, source=mount.source) and was_tried_lately(path)
+    if request.scan and report.uuid and not is_spared:
+        return try_writing(path)
+    return Trial(problem=None if os.access(path, os.W_OK | os.X_OK) else errno.EACCES, takes_links=None)
+
+
+def _adopt(report: DriveReport, path: str, *, uuid: str) -> DriveReport:
+    try:
+        return replace(report, uuid=write_marker(path, uuid=uuid))
+    except OSError as error:
+        reason = error.errno or errno.EIO
+    if reason in FULL:
+        return replace(report, message=explain_not_adopted(path, reason=reason))
+    return _read_only(report, path, reason=reason)
+
+
+def _read_only(report: DriveReport, path: str, *, reason: int) -> DriveReport:
+    return replace(report, state="read_only", message=explain_read_only(path, reason=reason))
+
+
+def _read(request: ProbeRequest, report: DriveReport) -> DriveReport:
+    """What lies there, as far as it was asked for."""
+    path = request.path
+    if request.scan:
+        contents = scan_cache(path, known=request.known, distrust=request.distrust)
+        # Sizes from after the scan: what it saw landing is no promise any more, and must not count as free space.
+        report = replace(report, contents=contents, disk=read_disk(path, mount=_mount_at(path)))
+    elif request.repo:
+        report = replace(report, contents=scan_one_repo(path, folder=request.repo))
+    if request.files:
+        report = replace(report, files=list_files(path, folder=request.files))
+    if request.speed:
+        from cachemgr.reading import measure_reading  # seldom asked for, and its imports cost the others time
+
+        may_write = report.state == "ok" and report.uuid is not None
+        report = replace(report, read_bytes_per_second=measure_reading(path, may_write=may_write))
+    return report
+
+
+def read_disk(path: str, *, mount: Mount | None) -> Disk:
     """Sizes of the filesystem in bytes. Free is what our own user may still write (`f_bavail`)."""
     figures = os.statvfs(path)
-    return {
-        "total_bytes": figures.f_blocks * figures.f_frsize,
-        "used_bytes": (figures.f_blocks - figures.f_bfree) * figures.f_frsize,
-        "free_bytes": figures.f_bavail * figures.f_frsize,
-        "inodes_free": figures.f_favail if figures.f_files else None,
-        "device": os.stat(path).st_dev,
-        "read_only": bool(figures.f_flag & os.ST_RDONLY),
-    }
+    device = _device(path, mount=mount)
+    host_device, host_free_bytes = _host(device)
+    return Disk(
+        total_bytes=figures.f_blocks * figures.f_frsize,
+        used_bytes=(figures.f_blocks - figures.f_bfree) * figures.f_frsize,
+        free_bytes=figures.f_bavail * figures.f_frsize,
+        inodes_free=figures.f_favail if figures.f_files else None,
+        device=device,
+        read_only=bool(figures.f_flag & os.ST_RDONLY),
+        host_device=host_device,
+        host_free_bytes=host_free_bytes,
+    )
 
 
-def _make_folders(path: str, *, how: str) -> None:
-    if how == "all":
-        os.makedirs(path, exist_ok=True)
-    elif how == "last" and not os.path.isdir(path):
-        os.mkdir(path)
-
-
-def _foreign(path: str, *, found: str | None) -> str:
-    if found is None:
-        return f"{path} is not the drive that was adopted: its marker {MARKER_FILE} is missing. Mount the drive."
-    return f"{path} holds another drive than the one that was adopted (marker {found[:8]}). Mount the right one."
-
-
-def _read_marker(path: str) -> str | None:
+def _host(device: int) -> tuple[int | None, int | None]:
+    """Device and free bytes of the filesystem that a disk image with holes grows in, as far as we may look."""
+    image = backing_file(device)
+    if image is None:
+        return None, None
     try:
-        with open(os.path.join(path, MARKER_FILE), encoding="utf-8") as file:
-            return str(json.load(file)["uuid"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write_marker(path: str, *, uuid: str) -> str | None:
-    """None where it cannot be written: a full drive is there all the same, and is adopted another day."""
-    staged = os.path.join(path, f"{MARKER_FILE}.{os.getpid()}")
-    try:
-        with open(staged, "w", encoding="utf-8") as file:
-            json.dump({"uuid": uuid, "made_by": "Homelab LLM Server: this folder is one of its caches"}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(staged, os.path.join(path, MARKER_FILE))
+        status = os.stat(image)
+        folder = os.path.dirname(image)
+        figures = os.statvfs(folder)
     except OSError:
-        with suppress(OSError):
-            os.unlink(staged)
+        return None, None  # the image was removed, or lies outside what we see
+    if status.st_blocks * 512 >= status.st_size:
+        return None, None  # it has all its bytes
+    return _device(folder, mount=_mount_at(folder)), figures.f_bavail * figures.f_frsize
+
+
+def _mount_at(path: str) -> Mount | None:
+    return mount_of(os.path.realpath(path), mounts=read_mounts())
+
+
+def _device(path: str, *, mount: Mount | None) -> int:
+    """The filesystem's own number: each subvolume of btrfs has another `st_dev`, though they share their space."""
+    device = os.stat(path).st_dev
+    return mount.device if mount and os.major(device) == 0 else device
+
+
+def _filesystem(path: str, *, mount: Mount | None) -> Filesystem | None:
+    if mount is None:
         return None
-    return uuid
+    inner = inner_path(os.path.realpath(path), mount=mount)
+    return Filesystem(mount_point=mount.point, kind=mount.kind, source=mount.source, inner_path=inner)
+
+
+def _target_of_links(request: ProbeRequest) -> str | None:
+    """Where the path leads, if a link below the allowed root takes it elsewhere."""
+    if request.root is None:
+        return None
+    target = os.path.realpath(request.path)
+    return None if target == os.path.realpath(request.root) + request.path[len(request.root) :] else target
+
+
+def _make_folders(request: ProbeRequest) -> None:
+    """Never where an adopted drive is missing, unless its owner begins anew."""
+    if request.make == "no" or (request.uuid and not request.replace):
+        return
+    if request.make == "all":
+        os.makedirs(request.path, exist_ok=True)
+    elif not os.path.isdir(request.path):
+        os.mkdir(request.path)
+
+
+def _is_empty(path: str) -> bool:
+    with os.scandir(path) as entries:
+        return next(entries, None) is None
+
+
+def main(request_json: str, limit_seconds: str, listener: str) -> None:
+    """An alarm ends it soon after its limit, should the parent be gone by then."""
+    signal.alarm(int(limit_seconds) + _GRACE_SECONDS)
+    if listener:
+        from cachemgr.turns import answer_in_background
+
+        answer_in_background(int(listener), lambda question: report_to_answer(probe(request_from_json(question))))
+    request = request_from_json(json.loads(request_json), known=sys.stdin.read())
+    answer = report_to_answer(probe(request), known=request.known)
+    sys.stdout.write(json.dumps(answer))  # many times as fast as json.dump, which writes it in small pieces
 
 
 if __name__ == "__main__":
-    json.dump(probe(json.loads(sys.argv[1])), sys.stdout)
+    main(*sys.argv[1:])

@@ -1,55 +1,13 @@
-"""JSON for the caches: strict numbers in, human and exact sizes out."""
+"""JSON of the caches: what is answered, with sizes for people and exact ones."""
 
-import math
-import re
 from typing import Any
 
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from cachemgr.models import Cache
+from cachemgr.models import Cache, CacheEvent, CacheSnapshot
+from cachemgr.questions import MegabytesField
 from cachemgr.stats import CacheLine
-from cachemgr.units import GB, MB
-
-_NUMBER = re.compile(r"[0-9]{1,10}(\.[0-9]{1,6})?")
-_MAX_MEGABYTES = 10**9
-
-
-@extend_schema_field(OpenApiTypes.DOUBLE)
-class MegabytesField(serializers.Field[int, Any, Any, Any]):
-    """A positive number of megabytes -> bytes. A string is taken if it is a plain number, as in a query."""
-
-    default_error_messages = {
-        "not_a_number": "{value} is not a number of megabytes, such as 5000.",
-        "not_positive": "{value} MB is not a size: it has to be above 0.",
-        "too_large": "{value} MB is more than any drive holds (at most 10^9 MB).",
-    }
-
-    def to_internal_value(self, data: Any) -> int:
-        megabytes = self._number(data)
-        if megabytes > _MAX_MEGABYTES:
-            self.fail("too_large", value=str(data)[:40])
-        size_bytes = round(megabytes * MB)
-        if size_bytes <= 0:
-            self.fail("not_positive", value=str(data)[:40])
-        return size_bytes
-
-    def _number(self, data: Any) -> float:
-        text = data if isinstance(data, str) else ""
-        if isinstance(data, bool) or not isinstance(data, int | float | str):
-            self.fail("not_a_number", value=repr(data)[:40])
-        if isinstance(data, int):
-            return float(max(-1, min(data, 10 * _MAX_MEGABYTES)))
-        if isinstance(data, float) and math.isfinite(data):
-            return data
-        if not _NUMBER.fullmatch(text):
-            is_negative = bool(_NUMBER.fullmatch(text.removeprefix("-")))
-            self.fail("not_positive" if is_negative else "not_a_number", value=repr(data)[:40])
-        return float(text)
-
-    def to_representation(self, value: float) -> Any:
-        return round(value / MB, 1)
+from cachemgr.units import GB
 
 
 class GigabytesField(serializers.FloatField):
@@ -59,25 +17,18 @@ class GigabytesField(serializers.FloatField):
         return round(value / GB, 3)
 
 
-class CacheQuestionSerializer(serializers.Serializer[Any]):
-    """What `POST /api/cache/check` asks, by query or by JSON."""
+class CandidateSerializer(serializers.Serializer[Any]):
+    """A space.Candidate: a model whose leaving would help."""
 
-    cache_location = serializers.ChoiceField(choices=Cache.Location.choices)
-    required_space_mb = MegabytesField()
-    cache_path = serializers.CharField(required=False, allow_null=True, allow_blank=True)
-
-
-class RecommendQuestionSerializer(serializers.Serializer[Any]):
-    estimated_size_mb = MegabytesField()
-
-
-class HistoryQuestionSerializer(serializers.Serializer[Any]):
-    cache = serializers.ChoiceField(choices=Cache.Location.choices, default=Cache.Location.PRIMARY)
-    since = serializers.DateTimeField(required=False)
+    name = serializers.CharField()
+    cache_location = serializers.CharField(source="location")
+    size_gb = GigabytesField(source="size_bytes")
+    size_bytes = serializers.IntegerField()
+    last_used_at = serializers.DateTimeField(allow_null=True)
 
 
 class VerdictSerializer(serializers.Serializer[Any]):
-    """A space.Verdict."""
+    """A space.Verdict. `would_make_room` has models where it does not fit and their leaving would change that."""
 
     cache_location = serializers.CharField(source="figures.location")
     cache_path = serializers.CharField(source="figures.path")
@@ -92,15 +43,19 @@ class VerdictSerializer(serializers.Serializer[Any]):
     disk_free_gb = GigabytesField(source="figures.disk_free_bytes")
     limiting_factor = serializers.ChoiceField(choices=["limit", "disk", "inodes", "unavailable"])
     message = serializers.CharField()
+    would_make_room = CandidateSerializer(many=True)
 
     def get_usage_percent(self, verdict: Any) -> float:
         return round(float(verdict.projected_usage) * 100, 1)
 
 
 class RecommendationSerializer(serializers.Serializer[Any]):
-    recommended_cache = serializers.ChoiceField(choices=["primary", "secondary"], allow_null=True)
+    """An advice.Recommendation. `would_make_room` has models only where it fits nowhere."""
+
+    recommended_cache = serializers.ChoiceField(choices=["primary", "secondary"], allow_null=True, source="location")
     reason = serializers.CharField()
     verdicts = VerdictSerializer(many=True)
+    would_make_room = CandidateSerializer(many=True)
 
 
 class CacheLineSerializer(serializers.Serializer[CacheLine]):
@@ -115,6 +70,10 @@ class CacheLineSerializer(serializers.Serializer[CacheLine]):
     warning = serializers.BooleanField()
     used_gb = GigabytesField(source="figures.used_bytes")
     used_bytes = serializers.IntegerField(source="figures.used_bytes")
+    physical_gb = GigabytesField(source="snapshot.physical_bytes")
+    physical_bytes = serializers.IntegerField(source="snapshot.physical_bytes")
+    foreign_gb = GigabytesField(source="snapshot.foreign_bytes")
+    foreign_bytes = serializers.IntegerField(source="snapshot.foreign_bytes")
     limit_gb = GigabytesField(source="figures.limit_bytes", allow_null=True)
     limit_bytes = serializers.IntegerField(source="figures.limit_bytes", allow_null=True)
     usage_percent = serializers.FloatField()
@@ -129,7 +88,14 @@ class CacheLineSerializer(serializers.Serializer[CacheLine]):
     disk_free_gb = GigabytesField(source="figures.disk_free_bytes")
     disk_free_bytes = serializers.IntegerField(source="figures.disk_free_bytes")
     disk_usage_percent = serializers.FloatField()
-    model_count = serializers.IntegerField()
+    pool = serializers.ListField(
+        child=serializers.CharField(), help_text="The other caches that fill the same free space."
+    )
+    filesystem = serializers.CharField(source="cache.filesystem")
+    mount_point = serializers.CharField(source="cache.mount_point")
+    takes_links = serializers.BooleanField(source="cache.takes_links", allow_null=True)
+    read_mb_per_second = serializers.FloatField(allow_null=True)
+    model_count = serializers.IntegerField(source="snapshot.model_count")
     updated_at = serializers.DateTimeField(allow_null=True)
     age_seconds = serializers.IntegerField(allow_null=True)
 
@@ -142,14 +108,38 @@ class CacheStatsSerializer(serializers.Serializer[Any]):
     updated_at = serializers.DateTimeField(allow_null=True)
 
 
-class SnapshotSerializer(serializers.Serializer[Any]):
-    taken_at = serializers.DateTimeField()
-    state = serializers.CharField()
+class SnapshotSerializer(serializers.ModelSerializer[CacheSnapshot]):
+    """Where the drive was away, the sizes are those of `figures_at`."""
+
     used_gb = GigabytesField(source="used_bytes")
-    used_bytes = serializers.IntegerField()
     disk_free_gb = GigabytesField(source="disk_free_bytes")
-    disk_free_bytes = serializers.IntegerField()
-    disk_total_bytes = serializers.IntegerField()
+
+    class Meta:
+        model = CacheSnapshot
+        fields = [
+            "taken_at",
+            "figures_at",
+            "state",
+            "used_gb",
+            "used_bytes",
+            "physical_bytes",
+            "foreign_bytes",
+            "disk_free_gb",
+            "disk_free_bytes",
+            "disk_total_bytes",
+            "model_count",
+        ]
+
+
+class EventSerializer(serializers.ModelSerializer[CacheEvent]):
+    """`sent_at` is null as long as no webhook took it."""
+
+    cache_location = serializers.CharField(source="cache.location")
+    cache_path = serializers.CharField(source="cache.path")
+
+    class Meta:
+        model = CacheEvent
+        fields = ["happened_at", "cache_location", "cache_path", "kind", "before", "after", "message", "sent_at"]
 
 
 def stats_body(lines: list[CacheLine], *, threshold: float) -> dict[str, Any]:

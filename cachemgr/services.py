@@ -1,19 +1,22 @@
 """Caches by name, what fits where, and promises of space. Views, tasks and commands call these."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
 
-from cachemgr import space
+from cachemgr import advice, space
+from cachemgr.advice import Recommendation
 from cachemgr.errors import InsufficientSpace, InvalidCachePath
 from cachemgr.layout import repo_folder
 from cachemgr.models import Cache, CachedRepo, CacheSnapshot, Reservation
 from cachemgr.monitor import current_snapshot
 from cachemgr.paths import validate_custom_path
-from cachemgr.space import Verdict
-from cachemgr.stats import current_rules, figures_now
+from cachemgr.room import candidates_in
+from cachemgr.space import USUAL_FILES, Candidate, Verdict
+from cachemgr.stats import caches_on_disk_of, current_rules, figures_now, latest_snapshots
 from homelab.errors import InvalidValue
 
 
@@ -68,73 +71,110 @@ def accept_custom_path(text: str) -> Path:
     )
 
 
-def check(cache: Cache, *, required_bytes: int) -> Verdict:
+def check(cache: Cache, *, required_bytes: int, required_files: int = USUAL_FILES) -> Verdict:
     """Would it fit now? Asks the drive for its free space, within two seconds."""
-    return judge(cache, current_snapshot(cache), required_bytes=required_bytes)
+    return judge(cache, current_snapshot(cache), required_bytes=required_bytes, required_files=required_files)
 
 
-def judge(cache: Cache, measured: CacheSnapshot, *, required_bytes: int) -> Verdict:
+def judge(cache: Cache, measured: CacheSnapshot, *, required_bytes: int, required_files: int = USUAL_FILES) -> Verdict:
     """Would it fit, by this measurement and by the promises that stand at this moment? Asks no drive."""
-    return space.check_space(figures_now(cache, measured), required_bytes=required_bytes, rules=current_rules())
+    verdict = space.check_space(
+        figures_now(cache, measured),
+        required_bytes=required_bytes,
+        required_files=required_files,
+        rules=current_rules(),
+    )
+    return replace(verdict, would_make_room=_who_would_make_room(verdict, cache=cache, measured=measured))
 
 
-def check_configured(*, required_bytes: int) -> list[Verdict]:
-    """A verdict for primary, then for secondary: the order in which they are recommended."""
-    caches = [_configured_cache(location) for location in (Cache.Location.PRIMARY, Cache.Location.SECONDARY)]
-    return [check(cache, required_bytes=required_bytes) for cache in caches]
+def _who_would_make_room(verdict: Verdict, *, cache: Cache, measured: CacheSnapshot) -> tuple[Candidate, ...]:
+    """Models of that cache; where the disk alone is what binds, also of those that fill the same disk."""
+    if verdict.sufficient or verdict.limiting_factor not in {"limit", "disk"}:
+        return ()
+    places = [] if cache._state.adding else [cache]
+    if not verdict.is_above_limit:
+        places += caches_on_disk_of(cache, measured)
+    found = [candidate for place in places for candidate in candidates_in(place)]
+    return space.choose_to_free(found, shortfall_bytes=verdict.shortfall_bytes)
 
 
-def book(cache: Cache, *, owner: str, repo_id: str, required_bytes: int, measured: CacheSnapshot) -> Verdict:
+def configured_caches() -> list[Cache]:
+    """Primary, then secondary: the order in which they are recommended."""
+    return [find_cache(location) for location in (Cache.Location.PRIMARY, Cache.Location.SECONDARY)]
+
+
+def recommend(*, required_bytes: int) -> Recommendation:
+    """Where a model of that size should go, and why. Asks both drives, within two seconds each."""
+    return weigh([check(cache, required_bytes=required_bytes) for cache in configured_caches()])
+
+
+def weigh(verdicts: Sequence[Verdict]) -> Recommendation:
+    """The best of these configured caches, by what fits and by the measured speed of their drives."""
+    speeds = Cache.objects.filter(is_configured=True).values_list("location", "read_bytes_per_second")
+    return advice.recommend(verdicts, speeds=dict(speeds))
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """What is to come into a cache: bytes of one repo. `owner` is a key such as `model:7` and has one booking.
+
+    `replaced_bytes` of unfinished downloads lie in the repo's folder, and are removed before the first byte comes.
+    """
+
+    owner: str
+    repo_id: str
+    required_bytes: int
+    required_files: int = USUAL_FILES
+    replaced_bytes: int = 0
+
+
+def book(cache: Cache, booking: Booking, *, measured: CacheSnapshot) -> Verdict:
     """Promises the bytes to the owner, instead of what was promised to it before, or raises InsufficientSpace.
 
     Call it inside the transaction that also writes what the bytes are for. The rows of all caches are locked: two
     caches can share a filesystem. `measured` is from just before the transaction, which must not wait for a drive.
     """
-    list(Cache.objects.select_for_update().order_by("pk"))
-    Reservation.objects.filter(owner=owner).delete()
-    verdict = judge(cache, measured, required_bytes=required_bytes)
+    rows = {row.pk: row for row in Cache.objects.select_for_update().order_by("pk")}
+    cache = rows[cache.pk]  # with the limit that counts now
+    Reservation.objects.filter(owner=booking.owner).delete()
+    more_bytes = max(0, booking.required_bytes - booking.replaced_bytes)
+    verdict = judge(cache, measured, required_bytes=more_bytes, required_files=booking.required_files)
     if verdict.is_refusal:
-        raise InsufficientSpace(verdict, actions=ways_out(verdict))
-    folder = repo_folder(repo_id)
+        raise shortage(verdict, cache=cache, measured=measured)
+    folder = repo_folder(booking.repo_id)
     present = CachedRepo.objects.filter(cache=cache, folder=folder).first()
     Reservation.objects.create(
         cache=cache,
-        owner=owner,
+        owner=booking.owner,
         folder=folder,
-        total_bytes=required_bytes,
-        remaining_bytes=required_bytes,
-        baseline_bytes=present.size_bytes if present else 0,
+        total_bytes=booking.required_bytes,
+        remaining_bytes=more_bytes,
+        baseline_bytes=max(0, present.size_bytes - booking.replaced_bytes) if present else 0,
     )
     return verdict
 
 
 def release(owner: str) -> None:
-    Reservation.objects.filter(owner=owner).delete()
+    """Ends the owner's promise. The cache's row is locked, for a scan may be shrinking it at this moment."""
+    with transaction.atomic():
+        list(Cache.objects.select_for_update(of=("self",)).filter(reservations__owner=owner))
+        Reservation.objects.filter(owner=owner).delete()
 
 
-def ways_out(verdict: Verdict) -> list[dict[str, str]]:
-    """What the user can do about bytes that do not fit, by what the newest snapshots say: no drive is asked."""
-    figures = verdict.figures
-    ways = [
-        {
-            "action": "choose_cache",
-            "cache_location": other.figures.location,
-            "sentence": f"They fit the {other.figures.location} cache.",
-        }
-        for other in _verdicts_elsewhere(verdict)
-        if other.sufficient
-    ]
-    if verdict.limiting_factor == "limit":
-        name = f"{figures.location.upper()}_CACHE_LIMIT_GB"
-        ways.append(
-            {"action": "raise_limit", "setting": name, "sentence": f"Raise {name} in .env if the disk has room."}
-        )
-    ways.append({"action": "free_space", "sentence": "Remove models or files that are not needed there."})
-    return ways
+def shortage(verdict: Verdict, *, cache: Cache, measured: CacheSnapshot) -> InsufficientSpace:
+    """The refusal, with what the user can do about it by what the newest snapshots say: no drive is asked."""
+    elsewhere = _judge_elsewhere(cache, size_bytes=verdict.required_bytes)
+    leaving = verdict.would_make_room
+    moved: list[Verdict] = []
+    if leaving and all(candidate.location == cache.location for candidate in leaving):
+        same_disk = caches_on_disk_of(cache, measured) if verdict.limiting_factor == "disk" else []
+        size_bytes = sum(candidate.size_bytes for candidate in leaving)
+        moved = _judge_elsewhere(cache, size_bytes=size_bytes, without=same_disk)
+    ways = advice.ways_out(verdict, elsewhere=elsewhere, moved=moved, rules=current_rules())
+    return InsufficientSpace(verdict, actions=[way.as_json() for way in ways])
 
 
-def _verdicts_elsewhere(verdict: Verdict) -> Iterator[Verdict]:
-    for other in Cache.objects.filter(is_configured=True).exclude(path=verdict.figures.path):
-        newest = other.snapshots.first()
-        if newest is not None:
-            yield judge(other, newest, required_bytes=verdict.required_bytes)
+def _judge_elsewhere(cache: Cache, *, size_bytes: int, without: Sequence[Cache] = ()) -> list[Verdict]:
+    snapshots = latest_snapshots()
+    others = [other for other in configured_caches() if other not in (cache, *without) and other.pk in snapshots]
+    return [judge(other, snapshots[other.pk], required_bytes=size_bytes) for other in others]

@@ -15,6 +15,12 @@ def format_bytes(size_bytes: float) -> str:
     return f"{size_bytes:.0f} B"
 
 
+def format_percent(share: float) -> str:
+    """0.9 -> "90%", 0.9042 -> "90.4%"."""
+    percent = round(share * 100, 1)
+    return f"{percent:.0f}%" if percent == round(percent) else f"{percent:.1f}%"
+
+
 def format_duration(seconds: float) -> str:
     """7384 -> "2 h 3 min"."""
     if seconds < 90:

@@ -8,4 +8,6 @@ urlpatterns = [
     path("check", views.CacheCheckView.as_view(), name="cache-check"),
     path("recommend", views.CacheRecommendView.as_view(), name="cache-recommend"),
     path("history", views.CacheHistoryView.as_view(), name="cache-history"),
+    path("events", views.CacheEventsView.as_view(), name="cache-events"),
+    path("adopt", views.CacheAdoptView.as_view(), name="cache-adopt"),
 ]

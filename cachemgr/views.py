@@ -1,34 +1,33 @@
 """`/api/cache/…`: doors to the services."""
 
-from datetime import timedelta
-from math import ceil
 from typing import Any
 
 from django.conf import settings
-from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from cachemgr import monitor, services, space
-from cachemgr.models import CacheSnapshot
-from cachemgr.serializers import (
+from cachemgr import history, monitor, services
+from cachemgr.errors import CacheUnavailable
+from cachemgr.questions import (
+    AdoptionSerializer,
     CacheQuestionSerializer,
-    CacheStatsSerializer,
+    EventsQuestionSerializer,
     HistoryQuestionSerializer,
-    RecommendationSerializer,
     RecommendQuestionSerializer,
+)
+from cachemgr.serializers import (
+    CacheLineSerializer,
+    CacheStatsSerializer,
+    EventSerializer,
+    RecommendationSerializer,
     SnapshotSerializer,
     VerdictSerializer,
     stats_body,
 )
-from cachemgr.space import Verdict
-from cachemgr.stats import cache_lines
-from cachemgr.units import format_bytes
-
-_PLOT_POINTS = 500
+from cachemgr.stats import cache_lines, newest_events
 
 
 class CacheStatsView(APIView):
@@ -77,42 +76,55 @@ class CacheRecommendView(APIView):
     def get(self, request: Request) -> Response:
         question = RecommendQuestionSerializer(data=request.query_params.dict())
         question.is_valid(raise_exception=True)
-        required_bytes = question.validated_data["estimated_size_mb"]
-        verdicts = services.check_configured(required_bytes=required_bytes)
-        best = space.recommend(verdicts)
-        answer = {
-            "recommended_cache": best.figures.location if best else None,
-            "reason": _reason(best, verdicts),
-            "verdicts": verdicts,
-        }
-        return Response(RecommendationSerializer(answer).data)
+        advice = services.recommend(required_bytes=question.validated_data["estimated_size_mb"])
+        return Response(RecommendationSerializer(advice).data)
 
 
 class CacheHistoryView(APIView):
-    """The snapshots of a cache, thinned to what a plot can show."""
+    """The snapshots of a cache, oldest first, thinned to what a plot can show."""
 
     @extend_schema(parameters=[HistoryQuestionSerializer], responses=SnapshotSerializer(many=True))
     def get(self, request: Request) -> Response:
         question = HistoryQuestionSerializer(data=request.query_params.dict())
         question.is_valid(raise_exception=True)
-        since = question.validated_data.get("since") or timezone.now() - timedelta(days=1)
-        cache = services.find_cache(question.validated_data["cache"])
-        snapshots = list(CacheSnapshot.objects.filter(cache=cache, taken_at__gte=since).order_by("taken_at"))
-        step = max(1, ceil(len(snapshots) / _PLOT_POINTS))
-        return Response(SnapshotSerializer(snapshots[::step], many=True).data)
+        asked = question.validated_data
+        cache = services.find_cache(asked["cache"], path=asked.get("cache_path"))
+        points = history.points(cache, since=question.asked_since)
+        return Response(SnapshotSerializer(points, many=True).data)
+
+
+class CacheEventsView(APIView):
+    """Levels that were crossed and drives that went or came back: the newest hundred, newest first."""
+
+    @extend_schema(parameters=[EventsQuestionSerializer], responses=EventSerializer(many=True))
+    def get(self, request: Request) -> Response:
+        question = EventsQuestionSerializer(data=request.query_params.dict())
+        question.is_valid(raise_exception=True)
+        events = newest_events(since=question.validated_data.get("since"))
+        return Response(EventSerializer(events, many=True).data)
+
+
+class CacheAdoptView(APIView):
+    """The owner's word for a drive that the monitor does not take by itself.
+
+    `create` makes the folder, also where no drive is mounted; `replace` takes the drive that is there now instead of
+    the one that was there before. Answers with the cache's stats, or 503 with what is still in the way.
+    """
+
+    @extend_schema(request=AdoptionSerializer, responses=CacheLineSerializer)
+    def post(self, request: Request) -> Response:
+        question = AdoptionSerializer(data=query_and_body(request))
+        question.is_valid(raise_exception=True)
+        asked = question.validated_data
+        cache = services.keep(services.find_cache(asked["cache_location"], path=asked.get("cache_path")))
+        snapshot = monitor.adopt_cache(cache, create=asked["create"], replace=asked["replace"])
+        if snapshot.state != "ok":
+            raise CacheUnavailable(snapshot.message)
+        (line,) = [line for line in cache_lines() if line.cache == cache]
+        return Response(CacheLineSerializer(line).data)
 
 
 def query_and_body(request: Request) -> dict[str, Any]:
     if not isinstance(request.data, dict):
         raise ParseError("The body has to be a JSON object.")
     return request.query_params.dict() | dict(request.data)
-
-
-def _reason(best: Verdict | None, verdicts: list[Verdict]) -> str:
-    if best is None:
-        return "It fits nowhere now. " + " ".join(verdict.message for verdict in verdicts)
-    if best.warning:
-        return best.message
-    if best.figures.location == "primary":
-        return f"It fits the fast drive, with {format_bytes(best.available_bytes - best.required_bytes)} to spare."
-    return f"The primary cache has no calm place for it. {best.message}"

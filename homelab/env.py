@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -86,9 +87,26 @@ class Reader:
             raise wrong(name, text, "seconds, or a number with s, m or h such as 5m, or -1 for ever")
         return int(match[1]) * (_SECONDS[match[2]] if match[1] != "-1" else 1)
 
+    def web_address(self, name: str) -> str:
+        """`http://` or `https://` with a host, or "" for none."""
+        text = self.text(name)
+        if text and not _is_web_address(text):
+            raise wrong(name, text, "an address such as https://example.org/hook")
+        return text
+
     def listing(self, name: str, default: Sequence[str] = ()) -> list[str]:
         text = self.text(name, ",".join(default))
         return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _is_web_address(text: str) -> bool:
+    if not text.isascii() or not text.isprintable() or " " in text:
+        return False
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that do not match
+        return False
 
 
 def wrong(name: str, value: str, wanted: str) -> ImproperlyConfigured:

@@ -66,6 +66,7 @@ SECONDARY_CACHE_PATH = env.path("SECONDARY_CACHE_PATH", "/mnt/z/llm-models-cache
 SECONDARY_CACHE_LIMIT_BYTES = int(env.number("SECONDARY_CACHE_LIMIT_GB", 2000, minimum=0.001, maximum=10**6) * GB)
 CACHE_WARNING_THRESHOLD = env.number("CACHE_WARNING_THRESHOLD", 0.9, minimum=0.01, maximum=1)
 CACHE_MONITOR_INTERVAL_SECONDS = env.integer("CACHE_MONITOR_INTERVAL_SECONDS", 300, minimum=1, maximum=86400)
+CACHE_EVENT_WEBHOOK_URL = env.web_address("CACHE_EVENT_WEBHOOK_URL")
 CACHE_ALLOWED_ROOTS = [
     Path(root).expanduser()
     for root in env.listing("CACHE_ALLOWED_ROOTS", ["~", "/mnt", "/media", "/run/media", "/srv", "/data"])
@@ -189,12 +190,22 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_ROUTES = {"registry.tasks.run_job": {"queue": "transfers"}}
-CELERY_BEAT_SCHEDULE = {
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "measure every cache": {
         "task": "cachemgr.tasks.measure_caches",
         "schedule": CACHE_MONITOR_INTERVAL_SECONDS,
         # A worker that was away wakes up to one measurement, not to one for each beat that it missed.
         "options": {"expires": CACHE_MONITOR_INTERVAL_SECONDS * 0.9},
+    },
+    "send again what the webhook did not take": {
+        "task": "cachemgr.tasks.send_events",
+        "schedule": 60,
+        "options": {"expires": 55},
+    },
+    "thin the history of the caches": {
+        "task": "cachemgr.tasks.thin_history",
+        "schedule": 24 * 3600,
+        "options": {"expires": 3600},
     },
     "queue again what lost its worker": {
         "task": "registry.tasks.reconcile_jobs",

@@ -1,14 +1,15 @@
 """From what a scan found to rows of the registry: new models join, known ones become ready or missing."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from itertools import chain, count
 from typing import Any
 
 from django.db import transaction
 
 from cachemgr.layout import repo_folder
 from cachemgr.models import Cache, CachedRepo
-from cachemgr.scan import RevisionReport
+from cachemgr.report import RevisionReport
 from cachemgr.services import release
 from cachemgr.units import MB
 from registry.models import ModelRegistry
@@ -36,49 +37,54 @@ def reconcile(cache: Cache) -> None:
         for model in known:
             if model.status in _SETTLED:
                 _settle(model, repos.get(repo_folder(model.hf_path)))
-        taken = {repo_folder(model.hf_path) for model in known}
-        for folder, repo in repos.items():
-            if folder not in taken and loadable_revision(repo):
-                adopt(repo)
+        folders = {repo_folder(model.hf_path) for model in known}
+        _adopt([repo for folder, repo in repos.items() if folder not in folders], cache=cache)
 
 
 def _settle(model: ModelRegistry, repo: CachedRepo | None) -> None:
     revision = loadable_revision(repo, commit=model.revision) if repo else None
     if revision is not None:
         if model.status != ModelRegistry.Status.READY or model.revision != revision.commit:
-            model.mark(ModelRegistry.Status.READY, **describe_revision(revision))
             release(model.owner_key)
+            model.mark(ModelRegistry.Status.READY, **describe_revision(revision))
     elif model.status == ModelRegistry.Status.READY:
         where = f"the {model.cache_location} cache"
         model.mark(ModelRegistry.Status.MISSING, error=f"Its files are not in {where}. Download it, or put them back.")
 
 
-def adopt(repo: CachedRepo) -> ModelRegistry:
-    """A row for a repo that lay in a cache. Its files stay where they are."""
-    cache, revision = repo.cache, loadable_revision(repo)
-    assert revision is not None
+def _adopt(repos: Iterable[CachedRepo], *, cache: Cache) -> None:
+    """A row for each loadable repo that lay in the cache. Their files stay where they are."""
+    taken = set(ModelRegistry.objects.values_list("model_name", flat=True))
+    models = []
+    for repo in repos:
+        revision = loadable_revision(repo)
+        if revision is not None:
+            name = free_name(repo.repo_id, taken=taken)
+            taken.add(name)
+            models.append(_found_model(repo, name=name, cache=cache, revision=revision))
+    ModelRegistry.objects.bulk_create(models)
+    for model in models:
+        logger.info("Found %s in %s: it is now the model %s.", model.hf_path, cache.path, model.model_name)
+
+
+def _found_model(repo: CachedRepo, *, name: str, cache: Cache, revision: RevisionReport) -> ModelRegistry:
     is_custom = cache.location == Cache.Location.CUSTOM or not cache.is_configured
-    model = ModelRegistry.objects.create(
-        model_name=free_name(repo.repo_id),
+    return ModelRegistry(
+        model_name=name,
         hf_path=repo.repo_id,
         cache_location=Cache.Location.CUSTOM if is_custom else cache.location,
         cache_path=cache.path if is_custom else None,
         status=ModelRegistry.Status.READY,
         **describe_revision(revision),
     )
-    logger.info("Found %s in %s: it is now the model %s.", repo.repo_id, cache.path, model.model_name)
-    return model
 
 
-def free_name(repo_id: str) -> str:
+def free_name(repo_id: str, *, taken: Container[str]) -> str:
     """The repo's name; with the org where that is taken; with a number where that is taken too."""
     org, _, name = repo_id.rpartition("/")
     full = f"{org}-{name}".strip("-")[:90]
-    candidates = [name[:96], full, *(f"{full}-{number}" for number in range(2, 1000))]
-    taken = set(ModelRegistry.objects.filter(model_name__in=candidates).values_list("model_name", flat=True)) | {
-        "estimate"
-    }
-    return next(candidate for candidate in candidates if candidate not in taken)
+    candidates = chain([name[:96], full], (f"{full}-{number}" for number in count(2)))
+    return next(each for each in candidates if each not in taken and each != "estimate")
 
 
 def loadable_revision(repo: CachedRepo, *, commit: str = "") -> RevisionReport | None:

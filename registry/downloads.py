@@ -18,15 +18,16 @@ from django.db import transaction
 from cachemgr import monitor
 from cachemgr import services as caches
 from cachemgr.errors import CacheUnavailable
-from cachemgr.layout import HOUSE_FOLDER, repo_folder
-from cachemgr.models import Cache, CachedRepo
+from cachemgr.layout import HOUSE_FOLDER
+from cachemgr.models import Cache
 from cachemgr.units import MB
 from registry import services
 from registry.adoption import describe_revision, loadable_revision
 from registry.errors import HubError
-from registry.estimates import ask_hub
+from registry.estimates import Size, ask_hub
 from registry.hub import HubSnapshot
 from registry.models import Job, ModelRegistry
+from registry.placing import Need, known_repo, need_in
 
 STALL_SECONDS = 60.0
 HUB_SECONDS = 30.0
@@ -43,16 +44,13 @@ class Report(Protocol):
 
 @dataclass(frozen=True)
 class DownloadPlan:
-    """What would be fetched, and where to. `present_bytes` lie there already."""
+    """What would be fetched, and where to. `replaced_bytes` of unfinished files lie there: they are removed first."""
 
     cache: Cache
     snapshot: HubSnapshot
     ref: str
-    present_bytes: int
-
-    @property
-    def required_bytes(self) -> int:
-        return max(0, self.snapshot.size_bytes - self.present_bytes)
+    need: Need
+    replaced_bytes: int
 
 
 def plan_download(model: ModelRegistry) -> DownloadPlan:
@@ -62,14 +60,9 @@ def plan_download(model: ModelRegistry) -> DownloadPlan:
     if measured.state != "ok":
         raise CacheUnavailable(f"{model} cannot be stored: {measured.message or measured.state}")
     snapshot = ask_hub(model.hf_path, revision=model.wanted_revision, wait_seconds=HUB_SECONDS)
-    return DownloadPlan(cache, snapshot, model.wanted_revision, _present_bytes(cache, snapshot))
-
-
-def _present_bytes(cache: Cache, snapshot: HubSnapshot) -> int:
-    """What the last scan found of this very commit."""
-    repo = CachedRepo.objects.filter(cache=cache, folder=repo_folder(snapshot.repo_id)).first()
-    found = [each["size_bytes"] for each in repo.revisions if each["commit"] == snapshot.commit] if repo else []
-    return int(sum(found))
+    need = need_in(cache, model.hf_path, size=Size(snapshot.size_bytes, "hub", snapshot=snapshot))
+    repo = known_repo(cache, model.hf_path)
+    return DownloadPlan(cache, snapshot, model.wanted_revision, need, repo.partial_bytes if repo else 0)
 
 
 def download(job: Job, *, report: Report) -> None:
@@ -85,28 +78,29 @@ def download(job: Job, *, report: Report) -> None:
 def _book(model: ModelRegistry, plan: DownloadPlan) -> None:
     """The exact size takes the place of the estimate, before the first byte."""
     measured = monitor.current_snapshot(plan.cache)
+    booking = caches.Booking(
+        model.owner_key,
+        model.hf_path,
+        required_bytes=plan.need.size_bytes,
+        required_files=plan.need.file_count,
+        replaced_bytes=plan.replaced_bytes,
+    )
     with transaction.atomic():
-        caches.book(
-            plan.cache,
-            owner=model.owner_key,
-            repo_id=model.hf_path,
-            required_bytes=plan.required_bytes,
-            measured=measured,
-        )
+        caches.book(plan.cache, booking, measured=measured)
         ModelRegistry.objects.filter(pk=model.pk).update(model_size_mb=plan.snapshot.size_bytes / MB)
 
 
 def _settle(model: ModelRegistry, plan: DownloadPlan) -> None:
     """Measured first, released after: the bytes are counted at every moment."""
     monitor.measure_cache(plan.cache)
-    repo = CachedRepo.objects.filter(cache=plan.cache, folder=repo_folder(model.hf_path)).first()
+    repo = known_repo(plan.cache, model.hf_path)
     revision = loadable_revision(repo, commit=plan.snapshot.commit) if repo else None
     if revision is None or revision.commit != plan.snapshot.commit:
         message = f"{model.hf_path} is downloaded, but cannot be loaded: config.json or whole safetensors are missing."
         raise HubError(message, code="not_loadable", is_permanent=True)
     with transaction.atomic():
-        model.mark(ModelRegistry.Status.READY, **describe_revision(revision))
         caches.release(model.owner_key)
+        model.mark(ModelRegistry.Status.READY, **describe_revision(revision))
 
 
 def fetch(plan: DownloadPlan, *, report: Report) -> None:

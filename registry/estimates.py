@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
+from cachemgr.space import USUAL_FILES
 from cachemgr.units import format_bytes
 from registry.errors import HubError
 from registry.hub import HubSnapshot, read_hub
@@ -28,6 +29,11 @@ class Size:
     source: str
     notices: tuple[Notice, ...] = ()
     snapshot: HubSnapshot | None = None
+
+    @property
+    def file_count(self) -> int:
+        """Of the Hub's list, else as many as is usual."""
+        return len(self.snapshot.files) if self.snapshot else USUAL_FILES
 
 
 def find_size(hf_path: str, *, revision: str = "main", given_bytes: int | None = None) -> Size:

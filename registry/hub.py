@@ -1,13 +1,12 @@
 """What the Hub says about a repo. All of it is hostile until it fits a strict pattern; nothing is downloaded here."""
 
-import fnmatch
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cachemgr.layout import COMMIT
 from registry.errors import HubError
+from registry.picking import pick
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -16,18 +15,6 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+ -]*(/[A-Za-z0-9_][A-Za-z0-9._@+ 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_FILES = 10_000
 _MAX_FILE_BYTES = 10**13
-
-# No code, no pickle: what a model needs to be loaded from safetensors, and what its reader wants to know.
-_WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.md", "LICENSE*", "NOTICE*")
-_UNWANTED = (
-    "original/*",
-    "onnx/*",
-    "openvino/*",
-    "coreml/*",
-    "gguf/*",
-    "consolidated*.safetensors",
-    "*.index.json.bak",
-)
 
 
 @dataclass(frozen=True)
@@ -94,7 +81,9 @@ def unreachable(endpoint: str, error: Exception) -> HubError:
 
 def snapshot_from(repo_id: str, info: "ModelInfo") -> HubSnapshot:
     """The checked list. A commit, name, size or hash of the wrong form refuses the whole repo."""
-    files = [_checked_file(repo_id, sibling) for sibling in _wanted(info.siblings or [])]
+    siblings = info.siblings or []
+    wanted = pick(str(each.rfilename) for each in siblings)
+    files = [_checked_file(repo_id, each) for each in siblings if str(each.rfilename) in wanted]
     commit = str(info.sha)
     if not COMMIT.fullmatch(commit):
         raise _hostile(repo_id, f"the commit {commit[:60]!r}")
@@ -104,22 +93,6 @@ def snapshot_from(repo_id: str, info: "ModelInfo") -> HubSnapshot:
         message = f"{repo_id} has no safetensors weights. Other formats can carry code, or are not supported yet."
         raise HubError(message, code="no_safetensors", is_permanent=True)
     return HubSnapshot(repo_id=repo_id, commit=commit, files=tuple(files))
-
-
-def _wanted(siblings: Iterable[Any]) -> list[Any]:
-    """Top-level weights only, where there are any: subfolders hold other formats of the same model."""
-    wanted = [each for each in siblings if is_wanted(str(each.rfilename))]
-    weights = [each for each in wanted if each.rfilename.endswith(".safetensors")]
-    if any("/" not in each.rfilename for each in weights):
-        nested = [each for each in weights if "/" in each.rfilename]
-        return [each for each in wanted if each not in nested]
-    return wanted
-
-
-def is_wanted(name: str) -> bool:
-    if any(fnmatch.fnmatchcase(name, pattern) for pattern in _UNWANTED):
-        return False
-    return any(fnmatch.fnmatchcase(name.rpartition("/")[2], pattern) for pattern in _WANTED)
 
 
 def _checked_file(repo_id: str, sibling: Any) -> HubFile:

@@ -11,19 +11,17 @@ from django.db import IntegrityError, transaction
 from kombu.exceptions import OperationalError
 
 from cachemgr import services as caches
-from cachemgr import space
 from cachemgr.errors import InsufficientSpace
 from cachemgr.layout import is_repo_id, repo_folder
-from cachemgr.models import Cache, CachedRepo, CacheSnapshot
-from cachemgr.monitor import current_snapshot
-from cachemgr.scan import RevisionReport
+from cachemgr.models import Cache, CachedRepo
 from cachemgr.space import Verdict
 from cachemgr.units import MB
 from homelab.errors import InvalidValue
-from registry.adoption import describe_revision, loadable_revision
+from registry.adoption import describe_revision
 from registry.errors import JobOpen, NameTaken, NotNow, UnknownModel
 from registry.estimates import Notice, Size, find_size
 from registry.models import Job, ModelRegistry
+from registry.placing import Need, Place, choose_place, consider, present_revision
 
 logger = logging.getLogger(__name__)
 
@@ -47,19 +45,20 @@ class Proposal:
 
     wish: Wish
     size: Size
-    cache: Cache
-    measured: CacheSnapshot
-    verdict: Verdict
+    place: Place
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.place.verdict
 
     def execute(self) -> "Registration":
         """Makes the row and books its bytes in one transaction. Raises NameTaken, or InsufficientSpace if others were
         faster."""
-        cache = caches.keep(self.cache)
-        model = _row(self.wish, size=self.size, cache=cache)
+        model = _row(self.wish, size=self.size, cache=self.place.cache)
         try:
             with transaction.atomic():
                 model.save()
-                verdict = _book_or_adopt(model, cache=cache, measured=self.measured, size=self.size)
+                verdict = _book_or_adopt(model, place=self.place, size=self.size)
         except IntegrityError as error:
             raise name_taken(self.wish.model_name) from error
         return Registration(model, verdict, [*self.size.notices, *notices_of(verdict)])
@@ -79,10 +78,10 @@ def propose(wish: Wish) -> Proposal:
     """
     check_names(wish)
     size = find_size(wish.hf_path, revision=wish.wanted_revision, given_bytes=wish.estimated_bytes)
-    cache = choose_cache(wish, size=size)
-    measured = current_snapshot(cache)
-    required = 0 if _present_revision(wish.hf_path, cache=cache, measured=measured) else size.size_bytes
-    return Proposal(wish, size, cache, measured, caches.judge(cache, measured, required_bytes=required))
+    if wish.cache_location is None:
+        return Proposal(wish, size, choose_place(wish.hf_path, size=size))
+    cache = caches.find_cache(wish.cache_location, path=wish.cache_path)
+    return Proposal(wish, size, consider(cache, wish.hf_path, size=size))
 
 
 def register(wish: Wish) -> Registration:
@@ -95,7 +94,8 @@ def register(wish: Wish) -> Registration:
 
 
 def shortage(proposal: Proposal) -> InsufficientSpace:
-    return InsufficientSpace(proposal.verdict, actions=caches.ways_out(proposal.verdict))
+    place = proposal.place
+    return caches.shortage(place.verdict, cache=place.cache, measured=place.measured)
 
 
 def name_taken(model_name: str) -> NameTaken:
@@ -116,22 +116,19 @@ def _row(wish: Wish, *, size: Size, cache: Cache) -> ModelRegistry:
     )
 
 
-def _book_or_adopt(model: ModelRegistry, *, cache: Cache, measured: CacheSnapshot, size: Size) -> Verdict:
+def _book_or_adopt(model: ModelRegistry, *, place: Place, size: Size) -> Verdict:
     """A repo that already lies complete in that cache needs no bytes: the row is ready at once."""
-    revision = _present_revision(model.hf_path, cache=cache, measured=measured)
+    cache = caches.keep(place.cache)
+    revision = present_revision(model.hf_path, cache=cache, measured=place.measured)
     if revision is None:
-        return caches.book(
-            cache, owner=model.owner_key, repo_id=model.hf_path, required_bytes=size.size_bytes, measured=measured
-        )
+        need = Need(size.size_bytes, size.file_count) if place.revision else place.need  # it went away meanwhile
+        return caches.book(cache, _booking(model, need=need), measured=place.measured)
     model.mark(ModelRegistry.Status.READY, **describe_revision(revision))
-    return caches.judge(cache, measured, required_bytes=0)
+    return caches.judge(cache, place.measured, required_bytes=0)
 
 
-def _present_revision(hf_path: str, *, cache: Cache, measured: CacheSnapshot) -> RevisionReport | None:
-    if cache._state.adding or measured.state not in {"ok", "read_only"}:
-        return None
-    repo = CachedRepo.objects.filter(cache=cache, folder=repo_folder(hf_path)).first()
-    return loadable_revision(repo) if repo else None
+def _booking(model: ModelRegistry, *, need: Need) -> caches.Booking:
+    return caches.Booking(model.owner_key, model.hf_path, need.size_bytes, need.file_count)
 
 
 def check_names(wish: Wish) -> None:
@@ -149,15 +146,6 @@ def check_hf_path(hf_path: str) -> None:
     if not is_repo_id(hf_path):
         message = f"hf_path {hf_path[:80]!r} is no repo on the Hub. It is org/name, or name alone as in gpt2."
         raise InvalidValue(message, field="hf_path", code="invalid_repo_id")
-
-
-def choose_cache(wish: Wish, *, size: Size) -> Cache:
-    """The named cache, or the recommended one, or primary where it fits nowhere (and is refused with its numbers)."""
-    location = wish.cache_location
-    if location is None:
-        best = space.recommend(caches.check_configured(required_bytes=size.size_bytes))
-        location = best.figures.location if best else Cache.Location.PRIMARY
-    return caches.find_cache(location, path=wish.cache_path)
 
 
 def notices_of(verdict: Verdict) -> list[Notice]:
@@ -231,16 +219,14 @@ def relocate(model: ModelRegistry, *, cache_location: str, cache_path: str | Non
     """Another place for a model that is not downloaded yet: its promise of space moves along."""
     if model.status not in {ModelRegistry.Status.REGISTERED, ModelRegistry.Status.FAILED}:
         raise NotNow(f"{model} is {model.status}: its files have to move, and its row alone must not.")
-    cache = caches.keep(caches.find_cache(cache_location, path=cache_path))
-    measured = current_snapshot(cache)
+    size = Size(model.size_bytes or 0, "given")
+    place = consider(caches.find_cache(cache_location, path=cache_path), model.hf_path, size=size)
     with transaction.atomic():
+        cache = caches.keep(place.cache)
         model.cache_location = cache.location
         model.cache_path = cache.path if cache.location == Cache.Location.CUSTOM else None
         model.save(update_fields=["cache_location", "cache_path"])
-        required = model.size_bytes or 0
-        return caches.book(
-            cache, owner=model.owner_key, repo_id=model.hf_path, required_bytes=required, measured=measured
-        )
+        return caches.book(cache, _booking(model, need=place.need), measured=place.measured)
 
 
 def change(model: ModelRegistry, values: dict[str, Any]) -> None:

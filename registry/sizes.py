@@ -2,11 +2,13 @@
 
 import re
 
-_BYTES_PER_PARAMETER = 2
+_BITS_PER_PARAMETER = 16
 _PARAMETERS = re.compile(r"(?<![a-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)(b|m)(?![a-z0-9])")
-_FOUR_BITS = re.compile(r"4[-_]?bit|int4|[aw]4|q4|nf4|awq|gptq")
-_EIGHT_BITS = re.compile(r"8[-_]?bit|int8|w8|q8|fp8")
 _SCALE = {"b": 10**9, "m": 10**6}
+
+# `4bit`, or a format such as int8, nvfp4, q4_k_m and w4a16. GPTQ and AWQ have four where the name does not say.
+_BITS = re.compile(r"(?<![\d.])([2-8])[-_]?bits?(?![a-z])|(?<![a-z])(?:u?int|(?:mx|nv)?fp|nf|i?q|w)([2-8])(?![0-9b-z])")
+_FOUR_BIT_METHODS = re.compile(r"(?<![a-z])(awq|gptq)(?![a-z])")
 
 
 def guess_size_bytes(repo_id: str) -> int | None:
@@ -17,10 +19,10 @@ def guess_size_bytes(repo_id: str) -> int | None:
         return None
     experts, number, scale = found[-1]
     parameters = int(experts or 1) * float(number) * _SCALE[scale]
-    return round(parameters * _BYTES_PER_PARAMETER / _divisor(name))
+    return round(parameters * _bits_per_parameter(name) / 8)
 
 
-def _divisor(name: str) -> int:
-    if _FOUR_BITS.search(name):
-        return 4
-    return 2 if _EIGHT_BITS.search(name) else 1
+def _bits_per_parameter(name: str) -> int:
+    if found := _BITS.search(name):
+        return int(next(filter(None, found.groups())))
+    return 4 if _FOUR_BIT_METHODS.search(name) else _BITS_PER_PARAMETER

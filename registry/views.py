@@ -9,20 +9,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from cachemgr import services as caches
-from cachemgr import space
 from homelab.errors import InvalidValue
 from registry import services
 from registry.errors import UnknownJob
-from registry.estimates import find_size
 from registry.models import Job, ModelRegistry
+from registry.placing import estimate
 from registry.serializers import (
+    EstimateQuestionSerializer,
     EstimateSerializer,
     JobSerializer,
     ModelChangeSerializer,
     ModelSerializer,
     RegisteredModelSerializer,
     WishSerializer,
+    models_body,
 )
 
 
@@ -40,7 +40,7 @@ class ModelListView(generics.GenericAPIView[ModelRegistry]):
 
     @extend_schema(responses=ModelSerializer(many=True))
     def get(self, request: Request) -> Response:
-        return Response(ModelSerializer(self.get_queryset(), many=True).data)
+        return Response(models_body(self.get_queryset()))
 
     @extend_schema(request=WishSerializer, responses={201: RegisteredModelSerializer})
     def post(self, request: Request) -> Response:
@@ -101,23 +101,20 @@ class PinView(APIView):
 
 
 class EstimateView(APIView):
-    """How large a repo is, and where it would fit, before it is registered."""
+    """How large a repo is, what of it lies on which drive, and where the rest would fit, before it is registered."""
 
-    @extend_schema(parameters=[OpenApiParameter("hf_path", str, required=True)], responses=EstimateSerializer)
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("hf_path", str, required=True),
+            OpenApiParameter("revision", str, default="main", description="A branch, tag or commit."),
+        ],
+        responses=EstimateSerializer,
+    )
     def get(self, request: Request) -> Response:
-        hf_path = request.query_params.get("hf_path", "")
-        services.check_hf_path(hf_path)
-        size = find_size(hf_path)
-        best = space.recommend(caches.check_configured(required_bytes=size.size_bytes))
-        answer = {
-            "hf_path": hf_path,
-            "size_bytes": size.size_bytes,
-            "source": size.source,
-            "file_count": len(size.snapshot.files) if size.snapshot else None,
-            "recommended_cache": best.figures.location if best else None,
-            "warnings": size.notices,
-        }
-        return Response(EstimateSerializer(answer).data)
+        question = EstimateQuestionSerializer(data=request.query_params.dict())
+        question.is_valid(raise_exception=True)
+        services.check_hf_path(question.validated_data["hf_path"])
+        return Response(EstimateSerializer(estimate(**question.validated_data)).data)
 
 
 class JobListView(generics.GenericAPIView[Job]):

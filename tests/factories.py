@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -56,3 +57,12 @@ def write_hub_repo(folder: Path, repo_id: str, *, files: Mapping[str, bytes]) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return repo
+
+
+def age_tree(folder: Path, *, seconds: float = 3600) -> None:
+    """Makes all in a folder look as if nobody had touched it for an hour. The times of change (ctime) stay."""
+    moment = time.time() - seconds
+    for path, names, files in os.walk(folder, topdown=False):
+        for name in (*files, *names):
+            os.utime(Path(path, name), (moment, moment), follow_symlinks=False)
+    os.utime(folder, (moment, moment))

@@ -19,7 +19,7 @@ from rest_framework import exceptions, serializers
 from rest_framework.views import APIView
 
 from cachemgr.errors import InsufficientSpace, InvalidCachePath
-from cachemgr.space import CacheFigures, Rules, check_space
+from cachemgr.space import CacheFigures, Pool, Rules, check_space
 from homelab.api import answer_exception
 from homelab.errors import HomelabError, InvalidValue
 from inference.errors import BadRequest
@@ -53,8 +53,8 @@ def all_error_classes() -> list[type[HomelabError]]:
 
 
 def a_verdict():
-    disk = {"disk_total_bytes": 10**12, "disk_used_bytes": 0, "disk_free_bytes": 10**12}
-    books = {"limit_bytes": 10**9, "used_bytes": 9 * 10**8, "reserved_bytes": 0, "pool_reserved_bytes": 0}
+    disk = {"disk_total_bytes": 10**12, "disk_used_bytes": 0, "pools": (Pool(10**12, 0),)}
+    books = {"limit_bytes": 10**9, "used_bytes": 9 * 10**8, "reserved_bytes": 0}
     figures = CacheFigures(location="primary", path="/fast", state="ok", **books, **disk)
     return check_space(figures, required_bytes=5 * 10**8, rules=Rules(warning_threshold=0.9, disk_reserve_bytes=0))
 

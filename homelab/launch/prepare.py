@@ -5,7 +5,7 @@ import os
 import django
 from django.core import checks
 from django.core.management import call_command
-from django.db import Error
+from django.db import DEFAULT_DB_ALIAS, Error
 
 from homelab.errors import HomelabError
 
@@ -30,7 +30,7 @@ def prepare_database() -> None:
 
 def system_check_hints() -> list[str]:
     """Django's and our own system checks: warnings as sentences. Errors stop the start."""
-    found = [message for message in checks.run_checks() if not message.is_silenced()]
+    found = [message for message in checks.run_checks(databases=[DEFAULT_DB_ALIAS]) if not message.is_silenced()]
     errors = [sentence(message) for message in found if message.is_serious(checks.ERROR)]
     if errors:
         raise CannotStart(" ".join(errors))

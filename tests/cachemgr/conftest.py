@@ -2,15 +2,19 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hypothesis
+import psutil
 import pytest
 
 from cachemgr.drives import DriveReport, ProbeRequest, probe_drive
@@ -32,11 +36,14 @@ def skip_or_fail(reason: str) -> None:
 
 @pytest.fixture
 def mount() -> Iterator[Callable[..., Path]]:
-    """`mount(folder, size="16m")` puts a tmpfs there, `mount(folder, image=file)` an ext4 image."""
+    """`mount(folder, size="16m")` puts a tmpfs there, `mount(folder, image=file)` an ext4 image, `bind=` a folder."""
     mounted: list[Path] = []
 
-    def do(folder: Path, *, size: str = "16m", image: Path | None = None) -> Path:
-        kind = ["-o", "loop", str(image)] if image else ["-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
+    def do(folder: Path, *, size: str = "16m", image: Path | None = None, bind: Path | None = None) -> Path:
+        kind = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
+        if image or bind:
+            kind = ["-o", "loop", str(image)] if image else ["--bind", str(bind)]
+        folder.mkdir(exist_ok=True)
         run_or_skip("mount", *kind, str(folder))
         mounted.append(folder)
         return folder
@@ -46,36 +53,81 @@ def mount() -> Iterator[Callable[..., Path]]:
         subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
 
 
+def make_image(path: Path, *options: str, size: int = 8 << 20, is_sparse: bool = True) -> Path:
+    """An ext4 image. A sparse one takes room on its host only as it is filled."""
+    with open(path, "wb") as file:
+        file.truncate(size)
+        run_or_skip("/sbin/mkfs.ext4", "-q", "-E", "nodiscard", *options, str(path))
+        if not is_sparse:
+            os.posix_fallocate(file.fileno(), 0, size)
+    return path
+
+
 @dataclass(frozen=True)
 class HungDrive:
     path: Path
     flag: Path
+    server: psutil.Process
 
     def hang(self) -> None:
         self.flag.touch()
 
+    def slow_down(self) -> None:
+        """It answers, but reading a model's folder takes until it may go on, and files come in slowly."""
+        self._slow.touch()
+
     def go_on(self) -> None:
         self.flag.unlink(missing_ok=True)
+        self._slow.unlink(missing_ok=True)
+
+    @property
+    def _slow(self) -> Path:
+        return self.flag.with_name(f"{self.flag.name}.slow")
+
+
+@contextmanager
+def serve_drive(folder: Path, *options: str) -> Iterator[HungDrive]:
+    path, flag = folder / "nas", folder / "hangs"
+    path.mkdir()
+    command = [sys.executable, Path(__file__).with_name("hung_drive.py"), path, flag, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        if server.stdout.readline() != "mounted\n":
+            skip_or_fail(f"FUSE is refused here: {server.stderr.read().strip()[-200:]}")
+        drive = HungDrive(path, flag, psutil.Process(server.pid))
+        try:
+            yield drive
+        finally:
+            server.send_signal(signal.SIGCONT)
+            drive.go_on()
+            subprocess.run(["umount", "-l", str(drive.path)], capture_output=True, check=False)  # or the test did
+            server.wait(timeout=10)
 
 
 @pytest.fixture
 def hung_drive(tmp_path: Path) -> Iterator[HungDrive]:
     """A real drive that answers until `hang()`, and again after `go_on()`."""
-    drive = HungDrive(tmp_path / "nas", tmp_path / "hangs")
-    drive.path.mkdir()
-    server = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("hung_drive.py"), drive.path, drive.flag],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with server:
-        if server.stdout.readline() != "mounted\n":
-            skip_or_fail(f"FUSE is refused here: {server.stderr.read().strip()[-200:]}")
+    with serve_drive(tmp_path) as drive:
         yield drive
-        drive.go_on()
-        subprocess.run(["umount", "-l", str(drive.path)], check=True)
-        server.wait(timeout=10)
+
+
+@pytest.fixture
+def drive_without_links(tmp_path: Path) -> Iterator[HungDrive]:
+    """As exFAT, or many a NAS: files, but no symbolic links."""
+    with serve_drive(tmp_path, "--no-links") as drive:
+        yield drive
+
+
+def wait_until(claim: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not claim():
+        assert time.monotonic() < deadline, "it did not happen within 10 s"
+        time.sleep(0.01)
+
+
+def probes_of(path: Path) -> list[psutil.Process]:
+    """The living children of this process that touch the path."""
+    children = [each for each in psutil.Process().children() if each.status() != psutil.STATUS_ZOMBIE]
+    return [each for each in children if f'"path": "{path}"' in " ".join(each.cmdline())]
 
 
 @pytest.fixture

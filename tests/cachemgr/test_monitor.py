@@ -1,22 +1,33 @@
 """Measuring: a snapshot a slot, old figures with their date, and no cache that waits for another."""
 
+import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from cachemgr import monitor
+from cachemgr.drives import Disk, DriveReport, Filesystem
 from cachemgr.layout import MARKER_FILE
+from cachemgr.memory import why_distrusted
 from cachemgr.models import Cache, CachedRepo, CacheSnapshot
-from cachemgr.monitor import current_snapshot, look_up_repo, measure_cache, measure_caches
+from cachemgr.monitor import current_snapshot, measure_cache, measure_caches
+from cachemgr.recording import Measurement, record
+from cachemgr.report import CacheReport, ForeignReport
 from cachemgr.signals import cache_measured
+from cachemgr.stats import cache_lines
 from cachemgr.tasks import measure_caches as measure_caches_task
 from tests.cachemgr.conftest import HungDrive
 from tests.factories import loadable_files, make_cached_repo
 
 pytestmark = pytest.mark.django_db
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -25,11 +36,28 @@ def primary(caches) -> Path:
 
 
 @pytest.fixture
-def slots(monkeypatch: pytest.MonkeyPatch):
-    """`slots()` goes on to the next slot of the monitor."""
+def slots(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`slots()` goes on to the next slot of the monitor; `slots(by=-2)` sets the clock back."""
     now = [1000]
     monkeypatch.setattr(monitor, "current_slot", lambda: now[0])
-    return lambda: now.__setitem__(0, now[0] + 1)
+
+    def step(*, by: int = 1) -> None:
+        now[0] += by
+
+    return step
+
+
+@pytest.fixture
+def heard() -> Iterator[list[tuple[str, bool]]]:
+    """What those above were told: which cache, and whether it could be scanned."""
+    told: list[tuple[str, bool]] = []
+
+    def listen(*, cache: Cache, is_scanned: bool, **_: object) -> None:
+        told.append((cache.location, is_scanned))
+
+    cache_measured.connect(listen)
+    yield told
+    cache_measured.disconnect(listen)
 
 
 def test_the_first_measurement_adopts_the_folders_and_finds_the_models(caches, primary: Path) -> None:
@@ -44,48 +72,148 @@ def test_the_first_measurement_adopts_the_folders_and_finds_the_models(caches, p
     )
     assert first.figures_at is not None and first.device == primary.stat().st_dev
     caches.primary.refresh_from_db()
+    assert caches.primary.latest == first
     assert caches.primary.uuid in (primary / MARKER_FILE).read_text()
     model = CachedRepo.objects.get(repo_id="org/m")
     assert (model.folder, model.repo_type, model.partial_bytes) == ("models--org--m", "model", 4)
+    assert model.partials[0]["name"].endswith("x.incomplete") and model.partials[0]["size_bytes"] == 4
     assert model.revisions[0]["refs"] == ["main"] and model.problems == []
+
+
+def test_what_the_drive_is_and_what_else_lies_there_is_kept(caches, primary: Path) -> None:
+    (primary / "notes").mkdir()
+    (primary / "notes/a.txt").write_bytes(b"1234567")
+    snapshot = measure_cache(caches.primary)
+    caches.primary.refresh_from_db()
+    cache = caches.primary
+    assert str(primary).startswith(cache.mount_point) and cache.filesystem and cache.takes_links is True
+    notes = next(each for each in cache.foreign if each["name"] == "notes")
+    assert {"kind": "folder", "file_count": 1, "size_bytes": 7}.items() <= notes.items()
+    assert snapshot.foreign_bytes == 7 and snapshot.physical_bytes > 0
+    assert cache.full_scan_at is not None and cache.scan_problems == []
+    assert cache.scan_distrust == why_distrusted(cache.filesystem)
+
+
+def test_of_much_that_is_foreign_the_largest_is_kept(caches) -> None:
+    junk = tuple(ForeignReport(f"f{size}", "file", 1, size, 0) for size in range(300))
+    contents = CacheReport(10, 10, repos=(), foreign=junk, problems=(), reread_count=0)
+    record(caches.primary, found=found_now(DriveReport("ok", contents=contents)))
+    caches.primary.refresh_from_db()
+    sizes = [each["size_bytes"] for each in caches.primary.foreign]
+    assert sizes == list(range(299, 99, -1))
+    assert caches.primary.latest.foreign_bytes == sum(range(300))
+
+
+def test_a_mount_point_whose_name_is_no_text_is_kept_as_one(caches) -> None:
+    odd = Filesystem(mount_point="/mnt/\udcff", kind="fuse.a-name-that-is-longer-than-anybody-thought", source="x")
+    record(caches.primary, found=found_now(DriveReport("ok", filesystem=odd)))
+    caches.primary.refresh_from_db()
+    assert caches.primary.mount_point == "/mnt/\\udcff" and len(caches.primary.filesystem) == 32
+
+
+# One snapshot a slot
 
 
 def test_there_is_one_snapshot_a_slot_and_the_newest_figures_win(caches, primary: Path, slots) -> None:
     measure_cache(caches.primary)
     used = caches.primary.snapshots.get().used_bytes
     (primary / "file").write_bytes(b"12345")
-    caches.primary.refresh_from_db()
     measure_caches_task()
-    assert caches.primary.snapshots.get().used_bytes == used + 5
+    assert caches.primary.snapshots.get().used_bytes >= used + 5
     slots()
     measure_cache(caches.primary)
     assert caches.primary.snapshots.count() == 2
 
 
-def test_a_repo_that_went_away_is_forgotten_and_one_that_changed_is_updated(caches, primary: Path) -> None:
-    make_cached_repo(primary, "org/gone", files={"a": b"a"})
-    make_cached_repo(primary, "org/stays", files={"a": b"a"})
+def test_a_clock_that_was_set_back_writes_over_the_slot_and_its_figures_are_the_latest(
+    caches, primary: Path, slots
+) -> None:
     measure_cache(caches.primary)
-    key = CachedRepo.objects.get(repo_id="org/stays").pk
-    shutil.rmtree(primary / "models--org--gone")
-    make_cached_repo(primary, "org/stays", files={"b": b"bbb"}, commit="b" * 40)
+    slots(by=2)
     measure_cache(caches.primary)
-    repo = CachedRepo.objects.get()
-    assert (repo.pk, len(repo.revisions)) == (key, 2)
+    in_the_future = timezone.now() + timedelta(hours=1)
+    CacheSnapshot.objects.filter(slot=1002).update(taken_at=in_the_future, figures_at=in_the_future)
+    slots(by=-2)
+    (primary / "file").write_bytes(b"12345")
+    newest = measure_cache(caches.primary)
+    assert set(caches.primary.snapshots.values_list("slot", flat=True)) == {1000, 1002}
+    caches.primary.refresh_from_db()
+    assert caches.primary.latest == newest and newest.slot == 1000
+    assert cache_lines()[0].figures.used_bytes == newest.used_bytes
+    assert current_snapshot(caches.primary).used_bytes == newest.used_bytes
+
+
+def found_now(report: DriveReport, *, seconds_ago: float = 0, slot: int = 5) -> Measurement:
+    taken_at = timezone.now() - timedelta(seconds=seconds_ago)
+    return Measurement(report, taken_at, slot=slot, limit_seconds=120)
+
+
+def test_a_measurement_that_comes_late_takes_nothing_back(caches, primary: Path) -> None:
+    make_cached_repo(primary, "org/new", files=loadable_files())
+    newest = measure_cache(caches.primary)
+    empty = CacheReport(0, 0, repos=(), foreign=(), problems=(), reread_count=0)
+    for slot in (newest.slot, newest.slot + 1):
+        late = found_now(DriveReport("ok", contents=empty), seconds_ago=60, slot=slot)
+        assert record(caches.primary, found=late) == newest
+    assert CachedRepo.objects.count() == 1 and CacheSnapshot.objects.count() == 1
+
+
+MEASURE = "import django; django.setup(); from cachemgr.monitor import measure_caches; {ready}measure_caches()"
+
+
+def database_url() -> str:
+    name = connection.settings_dict["NAME"]
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{name}"
+    return os.environ["TEST_DATABASE_URL"].rpartition("/")[0] + f"/{name}"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_beats_at_once_leave_one_snapshot_a_slot(caches, primary: Path) -> None:
+    make_cached_repo(primary, "org/m", files=loadable_files())
+    environment = os.environ | {
+        "DATABASE_URL": database_url(),
+        "DJANGO_SETTINGS_MODULE": "homelab.settings",
+        "CACHE_MONITOR_INTERVAL_SECONDS": "86400",
+    }
+    gate = MEASURE.format(ready="print('ready', flush=True); input(); ")
+    beats = [
+        subprocess.Popen(
+            [sys.executable, "-c", gate],
+            cwd=PROJECT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    assert [beat.stdout.readline() for beat in beats] == ["ready\n"] * 3
+    for beat in beats:
+        beat.stdin.write("\n")
+        beat.stdin.flush()
+    errors = [beat.communicate(timeout=60)[1] for beat in beats]
+    assert [beat.returncode for beat in beats] == [0, 0, 0], errors
+    assert CacheSnapshot.objects.count() == 2 and CachedRepo.objects.count() == 1
+    caches.primary.refresh_from_db()
+    assert caches.primary.uuid in (primary / MARKER_FILE).read_text()
+    assert caches.primary.latest.state == "ok"
+
+
+# Drives that are away
 
 
 def test_when_the_drive_vanishes_its_figures_stay_with_their_date(caches, primary: Path, slots) -> None:
     make_cached_repo(primary, "org/m", files=loadable_files())
-    measure_cache(caches.primary)
-    good = caches.primary.snapshots.get()
-    caches.primary.refresh_from_db()
+    good = measure_cache(caches.primary)
     primary.rename(primary.with_name("unplugged"))
     primary.mkdir()  # the empty mount point
     slots()
-    measure_cache(caches.primary)
-    away = caches.primary.snapshots.first()
+    away = measure_cache(caches.primary)
     assert away.state == "unmounted" and MARKER_FILE in away.message
-    for field in ("used_bytes", "model_count", "disk_total_bytes", "disk_free_bytes", "device", "figures_at"):
+    kept = ("used_bytes", "physical_bytes", "model_count", "disk_total_bytes", "disk_free_bytes", "device")
+    for field in (*kept, "figures_at"):
         assert getattr(away, field) == getattr(good, field)
     assert away.taken_at > good.taken_at
     assert CachedRepo.objects.count() == 1 and list(primary.iterdir()) == []
@@ -103,41 +231,25 @@ def test_a_clock_that_was_set_back_makes_no_negative_age(caches) -> None:
     assert 3600 <= snapshot.age.total_seconds() < 3660
 
 
-def test_each_measurement_is_told_and_says_whether_it_could_scan(caches, primary: Path) -> None:
-    heard: list[tuple[Cache, bool]] = []
-
-    def listen(*, cache: Cache, is_scanned: bool, **_: object) -> None:
-        heard.append((cache, is_scanned))
-
-    cache_measured.connect(listen)
-    try:
-        measure_cache(caches.primary)
-        primary.rmdir() if not any(primary.iterdir()) else shutil.rmtree(primary)
-        caches.primary.refresh_from_db()
-        measure_cache(caches.primary)
-    finally:
-        cache_measured.disconnect(listen)
-    assert heard == [(caches.primary, True), (caches.primary, False)]
-
-
-def test_a_change_of_state_is_logged_once(caches, primary: Path, slots, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_measurement_is_told_and_says_whether_it_could_scan(caches, primary: Path, heard) -> None:
     measure_cache(caches.primary)
-    caches.primary.refresh_from_db()
     shutil.rmtree(primary)
-    for _ in range(2):
-        slots()
-        measure_cache(caches.primary)
-    said = [each.getMessage() for each in caplog.records if each.name == "cachemgr.monitor"]
-    assert said == [
-        f"The primary cache ({primary}) is now missing. {primary} does not exist. Is the drive plugged in and mounted?"
-    ]
+    measure_cache(caches.primary)
+    assert heard == [("primary", True), ("primary", False)]
+
+
+def test_a_drive_that_answers_but_was_not_read_loses_no_models(caches, heard) -> None:
+    disk = Disk(100, 50, 50, None, device=7, read_only=False)
+    busy = found_now(DriveReport("ok", "Another scan of it runs.", disk=disk))
+    monitor._tell(caches.primary, busy, stored=record(caches.primary, found=busy))
+    assert heard == []
 
 
 def test_an_empty_mount_point_is_neither_adopted_nor_made(caches, primary: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("cachemgr.drives.MOUNT_ROOTS", (tmp_path,))
     shutil.rmtree(caches.secondary.path)
     states = {each.cache.location: each.state for each in measure_caches()}
-    assert states == {"primary": "ok", "secondary": "missing"}
+    assert states == {"primary": "unmounted", "secondary": "missing"}
     assert list(primary.iterdir()) == [] and not Path(caches.secondary.path).exists()
     assert not Cache.objects.exclude(uuid="").exists()
 
@@ -150,38 +262,6 @@ def test_a_hostile_repo_does_not_stop_the_measurement(caches, primary: Path) -> 
     make_cached_repo(primary, "org/good", files=loadable_files())
     assert measure_cache(caches.primary).model_count == 3
     assert CachedRepo.objects.get(repo_id="org/worse").problems == ["no snapshots"]
-
-
-# Asking now
-
-
-def test_what_is_asked_now_has_fresh_disk_figures_and_is_not_stored(caches, primary: Path) -> None:
-    measure_cache(caches.primary)
-    (primary / "file").write_bytes(b"12345")
-    stored = caches.primary.snapshots.get()
-    now = current_snapshot(caches.primary)
-    assert now.pk is None and now.used_bytes == stored.used_bytes and now.state == "ok"
-    assert now.figures_at == stored.figures_at and now.disk_total_bytes > 0
-    assert caches.primary.snapshots.count() == 1
-
-
-@pytest.mark.parametrize("reason", ["never measured", "too old", "was never there"])
-def test_it_is_measured_in_full_where_that_is_due(caches, settings, reason: str) -> None:
-    settings.CACHE_MONITOR_INTERVAL_SECONDS = 60
-    if reason != "never measured":
-        measure_cache(caches.primary)
-        date = timezone.now() - timedelta(seconds=121) if reason == "too old" else None
-        CacheSnapshot.objects.update(figures_at=date)
-    before = timezone.now()
-    assert current_snapshot(caches.primary).figures_at >= before
-    assert caches.primary.snapshots.first().figures_at >= before
-
-
-def test_one_repo_is_looked_up_as_it_lies_there_now(caches, primary: Path) -> None:
-    assert look_up_repo(caches.primary, repo_id="org/m").contents.repos == ()
-    make_cached_repo(primary, "org/m", files=loadable_files())
-    (repo,) = look_up_repo(caches.primary, repo_id="org/m").contents.repos
-    assert repo.revisions[0].is_loadable
 
 
 @pytest.mark.root

@@ -1,5 +1,6 @@
 """Which custom paths may be a cache, and the code of each reason to refuse."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,25 @@ def test_a_path_that_may_not_be_a_cache_is_refused_with_its_code(text: str, code
 )  # fmt: skip
 def test_a_plain_path_below_a_root_is_accepted(text: str, path: str) -> None:
     assert accept(text) == Path(path)
+
+
+@pytest.mark.root
+def test_another_caches_folder_under_a_second_name_overlaps(mount: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "other" / "deep").mkdir(parents=True)
+    bound = mount(tmp_path / "bound", bind=tmp_path / "other")
+    kept_apart = [tmp_path / "other" / "deep"]
+    with pytest.raises(InvalidCachePath) as refused:
+        validate_custom_path(str(bound / "deep" / "mine"), allowed_roots=[tmp_path], kept_apart=kept_apart)
+    assert refused.value.code == "overlaps" and "inside or around" in refused.value.message
+    beside = bound / "beside"
+    assert validate_custom_path(str(beside), allowed_roots=[tmp_path], kept_apart=kept_apart) == beside
+
+
+def test_what_the_kernel_keeps_is_no_drive() -> None:
+    for path in ("/proc/self/x", "/sys/fs/x"):
+        with pytest.raises(InvalidCachePath) as refused:
+            validate_custom_path(path, allowed_roots=[Path("/proc"), Path("/sys")], kept_apart=[])
+        assert refused.value.code == "not_a_drive"
 
 
 @given(st.text("/.a~\\ \0", max_size=20).map("/srv/cache/".__add__) | st.text(max_size=30))

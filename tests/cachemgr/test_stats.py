@@ -1,12 +1,12 @@
 """What is read of the caches without touching a disk."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cachemgr import probe
 from cachemgr.models import Cache, CacheSnapshot, Reservation
 from cachemgr.monitor import measure_caches
 from cachemgr.stats import cache_lines, latest_snapshots
@@ -17,7 +17,9 @@ GB = 10**9
 
 def snapshot(cache: Cache, slot: int = 1, **values: Any) -> CacheSnapshot:
     disk = {"disk_total_bytes": 100 * GB, "disk_used_bytes": 40 * GB, "disk_free_bytes": 60 * GB, "device": 7}
-    return CacheSnapshot.objects.create(cache=cache, slot=slot, **{"state": "ok", **disk, **values})
+    newest = CacheSnapshot.objects.create(cache=cache, slot=slot, **{"state": "ok", **disk, **values})
+    Cache.objects.filter(pk=cache.pk).update(latest=newest)
+    return newest
 
 
 def custom_caches(tmp_path: Path, count: int) -> Iterator[Cache]:
@@ -44,6 +46,30 @@ def test_the_newest_snapshot_of_each_cache_counts(caches) -> None:
     snapshot(caches.primary, 1, used_bytes=1)
     newest = snapshot(caches.primary, 2, used_bytes=2)
     assert latest_snapshots() == {caches.primary.pk: newest}
+
+
+def test_a_cache_names_the_others_that_fill_the_same_free_space(caches, tmp_path: Path) -> None:
+    """Also one on a disk image with holes, which fills the drive that the image lies on."""
+    image, alone = custom_caches(tmp_path, 2)
+    for cache, device, host in (
+        (caches.primary, 7, None),
+        (caches.secondary, 7, None),
+        (image, 9, 7),
+        (alone, 8, None),
+    ):
+        snapshot(cache, device=device, host_device=host)
+    assert {line.name: line.pool for line in cache_lines()} == {
+        "primary": ("secondary", image.path),
+        "secondary": ("primary", image.path),
+        image.path: ("primary", "secondary"),
+        alone.path: (),
+    }
+
+
+def test_the_part_that_is_no_models_is_shown_within_the_use(caches, tmp_path: Path) -> None:
+    snapshot(caches.primary, used_bytes=GB // 2, foreign_bytes=GB // 5)
+    line = cache_lines()[0]
+    assert (line.usage_percent, line.models_percent, line.foreign_percent) == (50.0, 30.0, 20.0)
 
 
 def test_the_configured_caches_come_first(caches, tmp_path: Path) -> None:
@@ -113,5 +139,5 @@ def test_after_a_measurement_the_line_has_its_date(caches) -> None:
     measure_caches()
     line = cache_lines()[0]
     assert line.updated_at is not None and 0 <= line.age_seconds < 60
-    disk = probe.read_disk(caches.primary.path)
-    assert line.figures.disk_total_bytes == disk["total_bytes"]
+    disk = os.statvfs(caches.primary.path)
+    assert line.figures.disk_total_bytes == disk.f_blocks * disk.f_frsize

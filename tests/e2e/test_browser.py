@@ -2,12 +2,15 @@
 
 import os
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from cachemgr.layout import MARKER_FILE
 from demo.tiny_model import make_tiny_llama
 from tests.e2e.server import Server, running_server
 from tests.hub import FaultyHub
@@ -117,6 +120,32 @@ def test_settings_shows_a_bar_for_each_cache_and_refreshes(page: Page) -> None:
     )
 
 
+def test_settings_draws_the_use_over_the_chosen_time(page: Page) -> None:
+    page.goto("/settings")
+    for words in ("7 days", "1 year", "24 hours"):
+        page.get_by_role("link", name=words).click()
+        expect(page.get_by_role("link", name=words)).to_have_attribute("aria-current", "true")
+        expect(page.get_by_role("img", name=f"Use over the last {words}.").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@desk
+def test_another_drive_is_explained_and_taken_with_two_clicks(page: Page, server: Server) -> None:
+    page.goto("/settings")
+    marker = server.data_dir.parent / "slow" / MARKER_FILE
+    marker.unlink()
+    page.get_by_role("button", name="Refresh Cache Stats").click()
+    card = page.get_by_role("region", name="Secondary (Slower Drive)")
+    expect(card).to_contain_text("Not mounted")
+    expect(card).to_contain_text("cache_adopt secondary --replace")
+    card.get_by_text("Use this drive instead").click()
+    card.get_by_role("button", name="Use This Drive").click()
+    expect(page.get_by_text("The secondary cache uses")).to_be_visible()
+    expect(card).to_contain_text("Fine")
+    assert marker.exists()
+    expect(page.get_by_role("region", name="Events")).to_contain_text("is back; it was unmounted")
+
+
 @desk
 def test_the_custom_path_appears_for_custom_only(page: Page) -> None:
     register(page, name="x")
@@ -166,7 +195,7 @@ def test_wrong_words_are_explained_beside_their_field(page: Page) -> None:
 
 
 @desk
-def test_a_model_is_registered_downloaded_with_a_moving_bar_loaded_and_unloaded(page: Page) -> None:
+def test_a_model_is_registered_downloaded_with_a_moving_bar_loaded_and_unloaded(page: Page, server: Server) -> None:
     register(page, name="walk")
     save(page)
     expect(page.get_by_text("was added successfully")).to_be_visible()
@@ -187,14 +216,29 @@ def test_a_model_is_registered_downloaded_with_a_moving_bar_loaded_and_unloaded(
     page.get_by_role("link", name="walk").click()
     page.locator("button[name$=_unload_now]").click()
     expect(page.get_by_text("walk is not in memory any more.")).to_be_visible()
-    show_promised_space(page)
+    show_promised_space(page, server=server)
 
 
-def show_promised_space(page: Page) -> None:
+def give_it_a_past(database: Path) -> None:
+    """For the picture alone: a day of measurements in which the fast drive filled, as a server has that runs for long."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(cachemgr_cachesnapshot)")]
+        changed = {"id": "NULL", "slot": "slot - ?1", "taken_at": "datetime(taken_at, ?2)", "used_bytes": "?3"}
+        values = ", ".join(changed.get(column, column) for column in columns)
+        newest = "id = (SELECT latest_id FROM cachemgr_cache WHERE location = 'primary')"
+        for age in range(2, 288):
+            used = 22_400_000 * (288 - age) // 288 // 2 + (11_200_000 if age < 90 else 4_000_000 if age < 200 else 0)
+            query = f"INSERT INTO cachemgr_cachesnapshot SELECT {values} FROM cachemgr_cachesnapshot WHERE {newest}"
+            connection.execute(query, (age, f"-{5 * age} minutes", used))
+
+
+def show_promised_space(page: Page, *, server: Server) -> None:
     """What is registered and not downloaded yet is on the bar too."""
     body = {"model_name": "promised", "hf_path": "demo/promised", "estimated_size_mb": 40, "cache_location": "primary"}
     answer = page.request.post("/api/models", data=body)
     assert answer.ok, answer.text()
+    if PICTURES:
+        give_it_a_past(server.data_dir / "db.sqlite3")
     page.goto("/settings")
     expect(page.get_by_role("region", name="Primary (Fast SSD)")).to_contain_text("Reserved40.0 MB")
     take_picture(page, "settings")
@@ -236,6 +280,7 @@ def test_pages_are_for_every_screen(page: Page) -> None:
         "/admin/registry/modelregistry/",
         "/admin/registry/modelregistry/add/",
         "/admin/registry/job/",
+        "/admin/cachemgr/cacheevent/",
         "/settings",
     ):
         page.goto(path)

@@ -3,7 +3,10 @@ from argparse import ArgumentParser
 from typing import Any
 
 from cachemgr import services
-from cachemgr.serializers import CacheQuestionSerializer, VerdictSerializer
+from cachemgr.questions import CacheQuestionSerializer
+from cachemgr.serializers import VerdictSerializer
+from cachemgr.space import Verdict
+from cachemgr.units import format_bytes
 from homelab.shell import ShellCommand
 
 
@@ -25,6 +28,15 @@ class Command(ShellCommand):
         if self.as_json:
             self.print_json(VerdictSerializer(verdict).data)
         else:
-            self.console.print(("Warning: " if verdict.sufficient and verdict.warning else "") + verdict.message)
+            self._print(verdict)
         if not verdict.sufficient:
             sys.exit(1)
+
+    def _print(self, verdict: Verdict) -> None:
+        warning = "Warning: " if verdict.sufficient and verdict.warning else ""
+        self.console.print(warning + verdict.message, markup=False)
+        if verdict.would_make_room:
+            self.console.print("It would fit without:")
+        for candidate in verdict.would_make_room:
+            used = f"last used {candidate.last_used_at:%Y-%m-%d}" if candidate.last_used_at else "never used"
+            self.console.print(f"  {candidate.name}: {format_bytes(candidate.size_bytes)}, {used}")

@@ -1,7 +1,9 @@
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
+from rich.markup import escape
 
 from cachemgr import monitor
 from cachemgr.serializers import stats_body
@@ -38,8 +40,23 @@ def describe(line: CacheLine) -> list[str]:
     used = f"{format_bytes(figures.filled_bytes)} of {format_bytes(figures.size_bytes)} used"
     room = f"{format_bytes(figures.reserved_bytes)} reserved, {format_bytes(line.available_bytes)} left to book"
     disk = f"{format_bytes(figures.disk_free_bytes)} of {format_bytes(figures.disk_total_bytes)} free on the disk"
+    models = f"{line.snapshot.model_count} models"
     return [
-        f"[bold]{figures.location}[/bold] {figures.path}: {state} {figures.state_message}".rstrip(),
+        f"[bold]{figures.location}[/bold] {escape(figures.path)}: {state} {escape(figures.state_message)}".rstrip(),
         f"  {bar} {line.usage_percent:g} %  {used}",
-        f"  {room}; {disk if figures.disk_total_bytes else 'disk unknown'}; {line.model_count} models; {measured}",
+        f"  {room}; {disk if figures.disk_total_bytes else 'disk unknown'}; {models}; {measured}",
+        *(f"  {sentence}" for sentence in _remarks(line)),
     ]
+
+
+def _remarks(line: CacheLine) -> Iterator[str]:
+    """What is known of its drive, and only where there is something to say."""
+    cache = line.cache
+    if cache.filesystem:
+        speed = f", reads {format_bytes(cache.read_bytes_per_second)}/s" if cache.read_bytes_per_second else ""
+        links = ", takes no links" if cache.takes_links is False else ""
+        yield escape(f"{cache.filesystem} at {cache.mount_point}{speed}{links}")
+    if line.pool:
+        yield escape(f"shares its free space with {', '.join(line.pool)}")
+    if line.snapshot.foreign_bytes:
+        yield f"{format_bytes(line.snapshot.foreign_bytes)} here are no models"

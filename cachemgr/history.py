@@ -1,0 +1,58 @@
+"""The past of the caches: after a week one snapshot an hour stays, after a year none; a plot gets what it can show."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from math import ceil
+
+from django.utils import timezone
+
+from cachemgr.models import Cache, CacheEvent, CacheSnapshot
+
+EVERY_ROW_FOR = timedelta(days=7)
+KEPT_FOR = timedelta(days=365)
+PLOT_POINTS = 500
+_BATCH = 500  # rows in one transaction: nobody who writes waits long
+
+Row = tuple[int, int, datetime]  # the snapshot's key, its cache's key, when it was taken
+
+
+def points(
+    cache: Cache, *, since: datetime, until: datetime | None = None, limit: int = PLOT_POINTS
+) -> list[CacheSnapshot]:
+    """At most `limit` snapshots, oldest first, evenly from those of the time; the newest is always among them."""
+    if cache.pk is None:  # a custom path that nobody uses yet
+        return []
+    rows = CacheSnapshot.objects.filter(cache=cache, taken_at__gte=since)
+    if until is not None:
+        rows = rows.filter(taken_at__lte=until)
+    keys = list(rows.order_by("-taken_at", "-pk").values_list("pk", flat=True))
+    step = max(1, ceil(len(keys) / limit))
+    return list(CacheSnapshot.objects.filter(pk__in=keys[::step]).order_by("taken_at", "pk"))
+
+
+def thin(*, now: datetime | None = None) -> int:
+    """Deletes what is not kept, and answers how many rows. What a cache shows as its latest always stays."""
+    now = now or timezone.now()
+    CacheEvent.objects.filter(happened_at__lt=now - KEPT_FOR).delete()
+    old = CacheSnapshot.objects.filter(taken_at__lt=now - EVERY_ROW_FOR).order_by("taken_at", "pk")
+    rows = old.values_list("pk", "cache_id", "taken_at")
+    latest = set(Cache.objects.exclude(latest=None).values_list("latest_id", flat=True))
+    keys = [key for key in rows_to_drop(rows.iterator(), now=now) if key not in latest]
+    for start in range(0, len(keys), _BATCH):
+        CacheSnapshot.objects.filter(pk__in=keys[start : start + _BATCH]).delete()
+    return len(keys)
+
+
+def rows_to_drop(rows: Iterable[Row], *, now: datetime) -> Iterator[int]:
+    """The keys of rows that are not kept: of those older than a week each hour's first stays, for a year.
+
+    The rows come in the order of their dates. Of what is left a second call drops nothing.
+    """
+    last_hours: dict[int, datetime] = {}
+    for key, cache, taken_at in rows:
+        hour = taken_at.replace(minute=0, second=0, microsecond=0)
+        age = now - taken_at
+        if age > KEPT_FOR or (age > EVERY_ROW_FOR and last_hours.get(cache) == hour):
+            yield key
+        else:
+            last_hours[cache] = hour

@@ -1,0 +1,51 @@
+"""Room in caches, as the registry knows it: which models could leave, and which promises of space are over."""
+
+from collections import defaultdict
+from typing import Any
+
+from django.db.models import Q
+
+from cachemgr.layout import repo_folder
+from cachemgr.models import Cache, CachedRepo, Reservation
+from cachemgr.services import release
+from cachemgr.space import Candidate
+from registry.models import Job, ModelRegistry
+
+
+def offer_room(*, cache: Cache, **_: Any) -> list[Candidate]:
+    """Receives cachemgr's `room_wanted`: the models whose folder nobody holds there. A folder counts once, by the row
+    that used it last; a pinned row or one with open work holds it."""
+    by_folder: dict[str, list[ModelRegistry]] = defaultdict(list)
+    for model in ModelRegistry.objects.in_cache(cache):
+        by_folder[repo_folder(model.hf_path)].append(model)
+    held = _held_folders(by_folder)
+    repos = CachedRepo.objects.filter(cache=cache, folder__in=by_folder.keys() - held)
+    sizes = repos.values_list("folder", "size_bytes").order_by("folder")
+    return [_candidate(by_folder[folder], size_bytes=size_bytes) for folder, size_bytes in sizes]
+
+
+def _held_folders(by_folder: dict[str, list[ModelRegistry]]) -> set[str]:
+    busy = set(Job.objects.open().values_list("model_id", flat=True))
+    return {
+        folder
+        for folder, models in by_folder.items()
+        if any(model.pinned or model.pk in busy or model.status != ModelRegistry.Status.READY for model in models)
+    }
+
+
+def _candidate(models: list[ModelRegistry], *, size_bytes: int) -> Candidate:
+    used = [model for model in models if model.last_used_at]
+    latest = max(used, key=lambda model: model.last_used_at or model.created_at, default=models[0])
+    return Candidate(latest.model_name, size_bytes, latest.last_used_at, latest.cache_location)
+
+
+def end_stale_promises(**_: Any) -> None:
+    """Receives cachemgr's `cache_measured`. A promise ends with its model: also with one that SQL by hand removed, or
+    whose files came in another way. The owners are read first: a registration writes its model with its promise."""
+    owners = set(Reservation.objects.filter(owner__startswith="model:").values_list("owner", flat=True))
+    if not owners:
+        return
+    is_busy = Q(pk__in=Job.objects.open().values("model"))
+    waiting = ModelRegistry.objects.filter(~Q(status=ModelRegistry.Status.READY) | is_busy)
+    for owner in owners - {model.owner_key for model in waiting}:
+        release(owner)
