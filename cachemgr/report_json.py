@@ -99,7 +99,7 @@ def _outline(folder: str, data: dict[str, Any]) -> RepoReport:
     )
 
 
-_MARKS: dict[str, type[FolderMark] | type[FileMark] | type[SharedInode]] = {
+_MARKS: dict[str, Any] = {
     "folders": FolderMark,
     "files": FileMark,
     "shared": SharedInode,
@@ -125,7 +125,7 @@ def memory_from_json(data: dict[str, Any]) -> Memory:
 
 def _values(report: Any) -> dict[str, Any]:
     """The fields of one dataclass, not copied: what lies deeper is frozen too."""
-    kind = type(report)
+    kind: Any = type(report)
     return dict(zip(_names_of(kind), _values_of(kind)(report), strict=True))
 
 

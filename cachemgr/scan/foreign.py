@@ -13,6 +13,7 @@ _STORE = "blobs"
 _STORE_MARKER = ".huggingface-shared-blobs"
 _OLD_NAME = re.compile(r"[0-9a-f]{64}(\.[0-9a-f]{64})?(\.h5)?(\.json|\.lock)?")  # hash of a URL, hash of its ETag
 _OLD_TITLE = "files of transformers before 4.22"
+_HOUSE_FILES = (MARKER_FILE, "CACHEDIR.TAG")  # the Hub's library writes the second: back-up programs skip such a folder
 _NAMED_LIMIT = 200
 _REST_TITLE = "(many others)"
 
@@ -35,7 +36,7 @@ def _kind_of_folder(tally: Tally) -> str:
 
 
 def _kind_of_file(name: str) -> str:
-    if name.startswith(MARKER_FILE):
+    if name.startswith(_HOUSE_FILES):
         return "house"
     return "old_cache" if _OLD_NAME.fullmatch(name) else "file"
 

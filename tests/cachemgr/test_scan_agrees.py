@@ -148,8 +148,8 @@ def as_hard_link(cache: Path, link: Path) -> None:
 LAYOUTS = {"copy": as_copy, "shared": as_shared, "hard": as_hard_link}
 
 
-def put(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+def put(path: Path, content: bytes) -> int:
+    return path.write_bytes(content)
 
 
 DAMAGES = {
