@@ -12,7 +12,7 @@ import signal
 import sys
 from dataclasses import replace
 
-from cachemgr.blockdev import backing_file, is_rotational
+from cachemgr.blockdev import backing_file, disks_of, is_rotational
 from cachemgr.drive_report import (
     Disk,
     DriveReport,
@@ -102,9 +102,10 @@ def _read(request: ProbeRequest, report: DriveReport) -> DriveReport:
     """What lies there, as far as it was asked for."""
     path = request.path
     if request.scan:
-        contents = scan_cache(path, known=request.known, distrust=request.distrust)
+        mount = _mount_at(path)
+        contents = scan_cache(path, known=request.known, distrust=request.distrust, readers=readers_for(mount))
         # Sizes from after the scan: what it saw landing is no promise any more, and must not count as free space.
-        report = replace(report, contents=contents, disk=read_disk(path, mount=_mount_at(path)))
+        report = replace(report, contents=contents, disk=read_disk(path, mount=mount))
     elif request.repo:
         report = replace(report, contents=scan_one_repo(path, folder=request.repo))
     if request.files:
@@ -115,6 +116,13 @@ def _read(request: ProbeRequest, report: DriveReport) -> DriveReport:
         may_write = report.state == "ok" and report.uuid is not None
         report = replace(report, read_bytes_per_second=measure_reading(path, may_write=may_write))
     return report
+
+
+def readers_for(mount: Mount | None) -> int:
+    """Two where a local disk that does not turn is below; else one, so that a drive that hangs costs one process."""
+    if mount is None or len(os.sched_getaffinity(0)) < 2 or not disks_of(mount.device, source=mount.source):
+        return 1
+    return 1 if is_rotational(mount.device, source=mount.source) else 2
 
 
 def read_disk(path: str, *, mount: Mount | None) -> Disk:

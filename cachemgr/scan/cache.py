@@ -11,6 +11,7 @@ from cachemgr.report import CacheReport, FileReport, ForeignReport, RepoReport, 
 from cachemgr.scan.foreign import Beside, read_foreign
 from cachemgr.scan.marks import still_holds
 from cachemgr.scan.place import Inode, Place, open_place
+from cachemgr.scan.readers import read_all
 from cachemgr.scan.repo import list_repo, read_repo
 from cachemgr.scan.tally import Tally
 
@@ -69,14 +70,17 @@ class _Census:
         return is_any_known and any(self.names[inode] < count for inode, count in self.links.items())
 
 
-def scan_cache(path: str, *, known: Mapping[str, RepoReport] | None = None, distrust: str = "") -> CacheReport:
+def scan_cache(
+    path: str, *, known: Mapping[str, RepoReport] | None = None, distrust: str = "", readers: int = 1
+) -> CacheReport:
     """`known` are repos of an earlier report, by folder: one whose folders have not changed since is taken over as it
-    is. `distrust` says why folder times tell nothing here; then all is read. Raises OSError for a path that is none.
+    is. `distrust` says why folder times tell nothing here; then all is read, by two processes where `readers` allows
+    it. Raises OSError for a path that is none.
     """
     with _no_collector(), open_place(path) as place:
-        census = _take_all(place, {} if distrust else known or {})
+        census = _take_all(place, {} if distrust else known or {}, readers=readers)
         if census.may_count_twice:
-            census = _take_all(place, {})
+            census = _take_all(place, {}, readers=readers)
     return CacheReport(
         used_bytes=census.size_bytes,
         physical_bytes=census.physical_bytes,
@@ -100,13 +104,16 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _take_all(place: Place, known: Mapping[str, RepoReport]) -> _Census:
+def _take_all(place: Place, known: Mapping[str, RepoReport], *, readers: int) -> _Census:
     census = _Census()
-    for folder in sorted(_read_beside(place, census)):
-        before = known.get(folder)
-        if before is not None and still_holds(place, before):
-            census.add_known(before)
-        elif (repo := _read(place, folder)) is not None:
+    folders = sorted(_read_beside(place, census))
+    held = {folder for folder in folders if folder in known and still_holds(place, known[folder])}
+    changed = [folder for folder in folders if folder not in held]
+    read = read_all(lambda folder: _read(place, folder), changed, readers=readers)
+    for folder in folders:
+        if folder in held:
+            census.add_known(known[folder])
+        elif (repo := read[folder]) is not None:
             census.add_read(repo)
     return census
 

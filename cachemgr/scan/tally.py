@@ -53,14 +53,14 @@ class Tally:
             descriptor = self.place.open_folder(self.below_cache(path))
             try:
                 self.mark_folder(path, os.fstat(descriptor))
-                self._fill(listing, descriptor)
+                self._fill(listing, path, descriptor)
             finally:
                 os.close(descriptor)
         except OSError as error:
             listing.problem = self.miss(path, error)
         return listing
 
-    def _fill(self, listing: Listing, descriptor: int) -> None:
+    def _fill(self, listing: Listing, path: str, descriptor: int) -> None:
         files, links, count, readlink = listing.files, listing.links, self._count, os.readlink
         with os.scandir(descriptor) as entries:
             for entry in entries:
@@ -69,7 +69,10 @@ class Tally:
                     if entry.is_symlink():
                         links[name] = readlink(name, dir_fd=descriptor)
                     elif entry.is_file(follow_symlinks=False):
-                        files[name] = count(entry.stat(follow_symlinks=False))
+                        status = entry.stat(follow_symlinks=False)
+                        files[name] = count(status)
+                        if status.st_nlink > 1:  # it may be written by its other name, in a folder that is not ours
+                            self.mark_file(f"{path}/{name}" if path else name, status)
                     elif entry.is_dir(follow_symlinks=False):
                         listing.folders.append(name)
                     else:
