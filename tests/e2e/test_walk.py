@@ -229,7 +229,7 @@ def test_beat_measures_again_and_again_and_the_figures_follow_the_disk(api, fold
     )
     assert later["updated_at"] > first and later["age_seconds"] <= 10
     (folder / "slow" / "stranger.bin").unlink()
-    assert len(api("GET", "/api/cache/history?cache=secondary")) >= 2
+    wait_for(lambda: len(api("GET", "/api/cache/history?cache=secondary")) >= 2)  # one a slot, however often measured
 
 
 def test_the_shell_walks_the_same_way(server, folder, hub, api) -> None:
