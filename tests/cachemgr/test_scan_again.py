@@ -114,6 +114,15 @@ def test_whatever_changes_in_a_repo_is_seen_and_that_repo_alone_is_read(cache: P
     assert remembered(again)["models--org--m"] != known["models--org--m"]
 
 
+def test_a_folder_of_another_number_is_another_folder(cache: Path) -> None:
+    """As on a disk that was put in place of its own copy."""
+    known = remembered(scan_cache(str(cache)))
+    memory = known["models--org--m"].memory
+    moved = tuple(replace(mark, inode=mark.inode + 1) for mark in memory.folders)
+    known["models--org--m"] = replace(known["models--org--m"], memory=replace(memory, folders=moved))
+    assert scan_cache(str(cache), known=known).reread_count == 1
+
+
 def test_repos_come_and_go(cache: Path) -> None:
     known = remembered(scan_cache(str(cache)))
     (cache / "models--org--l").rename(cache / "models--org--new")

@@ -211,18 +211,33 @@ def test_a_link_with_too_few_or_too_many_steps_up_is_broken_though_the_name_is_r
         link = repo / SNAPSHOT / place
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to("../" * steps + f"blobs/{blob}")
+    (repo / SNAPSHOT / "a/b/c/odd").symlink_to(f"xx/yy/zz/../../blobs/{blob}")
     (revision,) = scan(repo).revisions
-    assert revision.missing == ("a/b/c/wrong", "wrong", "x/wrong")
+    assert revision.missing == ("a/b/c/odd", "a/b/c/wrong", "wrong", "x/wrong")
     assert revision.file_count == 4
 
 
 def test_a_broken_link_is_missing_though_its_text_is_a_path_in_the_cache(repo: Path, cache: Path) -> None:
     (cache / "notes").mkdir()
     (cache / "notes" / "licence").write_bytes(b"12345")
-    (repo / SNAPSHOT / "a").symlink_to("../../../notes/licence")
-    (repo / SNAPSHOT / "b").symlink_to("notes/licence")
-    (repo / SNAPSHOT / "c").symlink_to("/notes/licence")
-    assert scan(repo).revisions[0].missing == ("b", "c")
+    (repo / SNAPSHOT / "good").symlink_to("../../../notes/licence")
+    later = repo / "snapshots" / ("b" * 40)
+    later.mkdir()
+    (later / "relative").symlink_to("notes/licence")
+    (later / "absolute").symlink_to("/notes/licence")
+    assert [each.missing for each in scan(repo).revisions] == [(), ("absolute", "relative")]
+
+
+def test_a_blob_in_the_shared_store_is_no_orphan_though_it_is_named_by_its_absolute_path(
+    repo: Path, cache: Path
+) -> None:
+    blob = (repo / SNAPSHOT / "config.json").resolve()
+    blob.rename(cache / "stored")
+    blob.symlink_to("../../stored")
+    (repo / SNAPSHOT / "config.json").unlink()
+    (repo / SNAPSHOT / "config.json").symlink_to(blob)
+    report = scan(repo)
+    assert (report.orphan_count, report.layout) == (0, "shared") and report.revisions[0].is_loadable
 
 
 # Bytes that several hold
