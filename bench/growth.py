@@ -57,11 +57,11 @@ def _draw_panel(panel: Panel, *, title: str, left: int, decades: tuple[int, int]
 
 
 def _draw_legend(names: list[str]) -> list[str]:
-    parts = []
-    for number, (colour, name) in enumerate(zip(_COLOURS, names, strict=True)):
-        left, top = _LEFT + number * 210, _HEIGHT - 28
+    parts, left, top = [], _LEFT, _HEIGHT - 28
+    for colour, name in zip(_COLOURS, names, strict=True):
         parts.append(f'<path d="M{left} {top - 4}h20" stroke="{colour}" stroke-width="3"/>')
         parts.append(_text(left + 26, top, name))
+        left += 70 + 7 * len(name)
     return parts
 
 
