@@ -69,10 +69,7 @@ class Tally:
                     if entry.is_symlink():
                         links[name] = readlink(name, dir_fd=descriptor)
                     elif entry.is_file(follow_symlinks=False):
-                        status = entry.stat(follow_symlinks=False)
-                        files[name] = count(status)
-                        if status.st_nlink > 1:  # it may be written by its other name, in a folder that is not ours
-                            self.mark_file(f"{path}/{name}" if path else name, status)
+                        files[name] = count(path, name, entry.stat(follow_symlinks=False))
                     elif entry.is_dir(follow_symlinks=False):
                         listing.folders.append(name)
                     else:
@@ -80,7 +77,7 @@ class Tally:
                 except FileNotFoundError:
                     self.is_settled = False  # removed since it was listed
 
-    def _count(self, status: os.stat_result) -> int:
+    def _count(self, folder: str, name: str, status: os.stat_result) -> int:
         """Adds a file, and answers its size."""
         size_bytes: int = status.st_size
         self.file_count += 1
@@ -88,12 +85,14 @@ class Tally:
             self.size_bytes += size_bytes
             self.physical_bytes += status.st_blocks * 512
         else:
-            self._count_shared(status)
+            self._count_shared(f"{folder}/{name}" if folder else name, status)
         if (modified_at := status.st_mtime) > self.modified_at:
             self.modified_at = modified_at
         return size_bytes
 
-    def _count_shared(self, status: os.stat_result) -> None:
+    def _count_shared(self, path: str, status: os.stat_result) -> None:
+        """It may be written by its other name, in a folder that is not ours: so it has a mark of its own."""
+        self.mark_file(path, status)
         inode = status.st_dev, status.st_ino
         before = self.shared.get(inode)
         self.shared[inode] = as_shared(status, name_count=before.name_count + 1 if before else 1)
@@ -161,7 +160,7 @@ class Tally:
                 if stat.S_ISDIR(status.st_mode):
                     folders += self._count_in(here)
                 elif stat.S_ISREG(status.st_mode):
-                    self._count(status)
+                    self._count("", here, status)
             except OSError as error:
                 self.miss(here, error)
 
@@ -177,7 +176,7 @@ class Tally:
                         folders.append(prefix + entry.name)
                     elif entry.is_file(follow_symlinks=False):
                         with suppress(FileNotFoundError):  # removed since it was listed
-                            self._count(entry.stat(follow_symlinks=False))
+                            self._count(path, entry.name, entry.stat(follow_symlinks=False))
         finally:
             os.close(descriptor)
         return folders

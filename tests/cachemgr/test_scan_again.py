@@ -186,6 +186,20 @@ def test_a_hard_link_to_a_blob_of_a_remembered_repo_does_not_make_its_bytes_coun
     assert last == full and last.used_bytes == first.used_bytes + 5
 
 
+@pytest.mark.parametrize("place", ["blobs/twice", "trees/deep/twice"])
+def test_a_hard_link_that_is_written_by_its_other_name_is_seen(cache: Path, place: str) -> None:
+    other, linked = cache / "beside", cache / "models--org--l" / place
+    other.write_bytes(b"short")
+    linked.parent.mkdir(parents=True, exist_ok=True)
+    os.link(other, linked)
+    age_tree(cache)
+    first = scan_cache(str(cache))
+    assert scan_cache(str(cache), known=remembered(first)).reread_count == 0
+    other.write_bytes(b"a longer one")
+    again, full = scan_both(cache, remembered(first))
+    assert again == full and again.used_bytes == first.used_bytes + 7
+
+
 # When times tell nothing
 
 
