@@ -7,6 +7,7 @@ from typing import Any
 from cachemgr import plots
 from cachemgr.models import Cache, CacheSnapshot
 from cachemgr.plots import Plot, Point
+from cachemgr.report import NOT_OURS
 from cachemgr.stats import CacheLine, percent
 
 PERIODS = {
@@ -15,7 +16,7 @@ PERIODS = {
     "year": ("1 year", timedelta(days=365)),
 }
 _LISTED_THINGS = 20
-_FOREIGN_KINDS = {"file": "file", "folder": "folder", "old_cache": "an old cache"}
+_KIND_WORDS = {"old_cache": "an old cache"}  # the others are words already
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +141,8 @@ def _plot(line: CacheLine, *, history: list[CacheSnapshot], since: datetime, unt
 def _foreign_things(found: list[dict[str, Any]]) -> list[ForeignThing]:
     """The largest first. Our own house-keeping and the Hub's are not foreign."""
     things = [
-        ForeignThing(each["name"], _FOREIGN_KINDS[each["kind"]], each["size_bytes"])
+        ForeignThing(each["name"], _KIND_WORDS.get(each["kind"], each["kind"]), each["size_bytes"])
         for each in found
-        if each["kind"] in _FOREIGN_KINDS
+        if each["kind"] in NOT_OURS
     ]
     return sorted(things, key=lambda thing: (-thing.size_bytes, thing.name))

@@ -11,6 +11,8 @@ from typing import Any, Self
 from cachemgr.report import CacheReport, FileReport, RepoReport
 from cachemgr.report_json import known_from_json, known_to_json, report_from_json, report_to_json
 
+ANSWERING = ("ok", "read_only")  # the states in which what lies on a drive can be read
+
 
 @dataclass(frozen=True, slots=True)
 class Disk:

@@ -6,16 +6,15 @@ threshold is one event, not a hundred. Events are rows; webhook.py sends them on
 
 import logging
 
-from celery import current_app
 from django.conf import settings
 from django.db import transaction
-from kombu.exceptions import OperationalError
 
 from cachemgr import space
 from cachemgr.models import Cache, CacheEvent
 from cachemgr.space import CacheFigures, Rules
 from cachemgr.stats import current_rules, figures_now
 from cachemgr.units import format_bytes, format_percent
+from homelab.waking import wake
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +103,4 @@ def _tell(cache: Cache, *, kind: CacheEvent.Kind, before: str, sentence: str) ->
 
 
 def _wake_sender() -> None:
-    try:
-        current_app.send_task("cachemgr.tasks.send_events", expires=55)
-    except OperationalError as error:
-        logger.warning("The broker does not answer (%s). Events are sent within a minute of its return.", error)
+    wake("cachemgr.tasks.send_events", expires=55, otherwise="Events are sent within a minute of its return.")

@@ -3,7 +3,6 @@
 `measure_caches` is what beat does every few minutes and what the Refresh button does at once.
 """
 
-import logging
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -14,11 +13,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from celery import current_app
 from django.conf import settings
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
+from cachemgr.drive_report import ANSWERING
 from cachemgr.drives import DriveReport, ProbeRequest, folders_to_make, lacks_its_drive, probe_drive
 from cachemgr.layout import repo_folder
 from cachemgr.memory import remembered, why_distrusted
@@ -27,14 +25,12 @@ from cachemgr.recording import Measurement, describe, record
 from cachemgr.report import FileReport
 from cachemgr.signals import cache_measured
 from cachemgr.sleeping import io_mark_of, is_asleep
-
-logger = logging.getLogger(__name__)
+from homelab.waking import wake
 
 PROBE_SECONDS = 2.0
 REFRESH_SECONDS = 5.0
 MONITOR_SECONDS = 120.0
 FULL_SCAN_EVERY = timedelta(days=7)
-_ANSWERING = ("ok", "read_only")
 _ASLEEP = DriveReport("ok", "Nothing was read or written on its disk since it was measured, so the disk sleeps on.")
 
 
@@ -111,7 +107,7 @@ def _prompt(probes: Iterable[Future[Measurement]]) -> Iterator[Future[Measuremen
 def _tell(cache: Cache, found: Measurement, *, stored: CacheSnapshot) -> None:
     """A drive that answered but was not read, as while another scan of it runs, is no news; nor is what came late."""
     is_scanned = found.report.contents is not None
-    is_news = is_scanned or found.report.state not in _ANSWERING
+    is_news = is_scanned or found.report.state not in ANSWERING
     if is_news and stored.taken_at == found.taken_at:
         cache_measured.send(sender=Cache, cache=cache, is_scanned=is_scanned)
 
@@ -129,7 +125,7 @@ def current_snapshot(cache: Cache, *, limit_seconds: float = PROBE_SECONDS) -> C
     row = _fresh(cache)
     found = _ask(_Question(row, _request(row), limit_seconds))
     last, state = row.latest, found.report.state
-    if not row._state.adding and (last is None or last.figures_at is None) and state in _ANSWERING:
+    if not row._state.adding and (last is None or last.figures_at is None) and state in ANSWERING:
         return measure_cache(row)
     if last is not None and (last.state != state or _is_overdue(last)):
         _wake_monitor()
@@ -158,10 +154,7 @@ def _is_overdue(last: CacheSnapshot) -> bool:
 
 
 def _wake_monitor() -> None:
-    try:
-        current_app.send_task("cachemgr.tasks.measure_caches", expires=60)
-    except OperationalError as error:
-        logger.warning("The broker does not answer (%s). The caches are measured after its return.", error)
+    wake("cachemgr.tasks.measure_caches", expires=60, otherwise="The caches are measured after its return.")
 
 
 def _ask(question: _Question) -> Measurement:

@@ -14,7 +14,6 @@ from cachemgr import history, monitor
 from cachemgr.cards import PERIODS, Card, make_card
 from cachemgr.models import Cache
 from cachemgr.stats import cache_lines, name_of, newest_events
-from homelab.errors import HomelabError
 
 _LISTED_EVENTS = 8
 _KEY = re.compile(r"[0-9]{1,18}")
@@ -51,11 +50,7 @@ def _adopt(request: HttpRequest) -> None:
     key = request.POST.get("cache", "")
     cache = get_object_or_404(Cache, pk=int(key) if _KEY.fullmatch(key) else None)
     action = request.POST["action"]
-    try:
-        snapshot = monitor.adopt_cache(cache, create=action == "create", replace=action == "replace")
-    except HomelabError as error:
-        messages.error(request, error.message)
-        return
+    snapshot = monitor.adopt_cache(cache, create=action == "create", replace=action == "replace")
     if snapshot.state == "ok":
         messages.success(request, f"The {name_of(cache)} cache uses {cache.path} from now on.")
     else:

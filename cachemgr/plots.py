@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from cachemgr.drive_report import ANSWERING
 from cachemgr.units import format_bytes
 
 WIDTH, HEIGHT = 1000.0, 100.0
@@ -105,7 +106,7 @@ def _bands(points: Sequence[Point], *, since: float, scale: float) -> list[Band]
     usual = _usual_distance(points)
     ends = [*(point.at for point in points[1:]), points[-1].at + usual] if points else []
     for point, end in zip(points, ends, strict=True):
-        if point.state in {"ok", "read_only"}:
+        if point.state in ANSWERING:
             continue
         left, width = (point.at - since) * scale, (end - point.at) * scale
         if bands and bands[-1].state == point.state and abs(bands[-1].left + bands[-1].width - left) < 1:

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from cachemgr import events
+from cachemgr.drive_report import ANSWERING
 from cachemgr.drives import DriveReport
 from cachemgr.memory import store_repos, why_distrusted
 from cachemgr.models import Cache, CacheSnapshot, Reservation
@@ -99,7 +100,7 @@ _STORED_FIELDS = (*_DISK_FIELDS, *_CONTENT_FIELDS, "taken_at", "figures_at", "st
 
 def _remember_drive(cache: Cache, report: DriveReport, *, last: CacheSnapshot | None) -> None:
     """Another drive than before has another speed. A device number alone may be new after each restart."""
-    if report.uuid and report.uuid != cache.uuid and report.state in ("ok", "read_only"):
+    if report.uuid and report.uuid != cache.uuid and report.state in ANSWERING:
         cache.uuid, cache.read_bytes_per_second, cache.speed_measured_at = report.uuid, None, None
     if report.disk is not None and last is not None and report.disk.device != last.device:
         cache.speed_measured_at = None

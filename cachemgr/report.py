@@ -109,6 +109,9 @@ class RepoReport:
         return sum(partial.size_bytes for partial in self.partials)
 
 
+NOT_OURS = ("file", "folder", "old_cache")  # kinds of foreign things that neither we nor the Hub's library made
+
+
 @dataclass(frozen=True, slots=True)
 class ForeignReport:
     """What lies beside the repos. `kind`: file, folder, old_cache (transformers before 4.22), store (the Hub's shared
@@ -152,4 +155,4 @@ class CacheReport:
 
     @property
     def foreign_bytes(self) -> int:
-        return sum(each.size_bytes for each in self.foreign if each.kind in {"file", "folder", "old_cache"})
+        return sum(each.size_bytes for each in self.foreign if each.kind in NOT_OURS)

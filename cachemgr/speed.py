@@ -2,12 +2,12 @@
 
 import logging
 from datetime import timedelta
-from pathlib import Path
 
 from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
+from cachemgr.drive_report import ANSWERING
 from cachemgr.drives import ProbeRequest, probe_drive
 from cachemgr.models import Cache, CachedRepo
 
@@ -30,7 +30,7 @@ def due() -> list[Cache]:
     """Caches on drives that answer, whose speed was not measured since the drive came."""
     is_old = Q(read_bytes_per_second=None, speed_measured_at__lt=timezone.now() - _AGAIN_AFTER)
     wanted = Cache.objects.listed().filter(Q(speed_measured_at=None) | is_old)
-    return list(wanted.filter(latest__state__in=["ok", "read_only"], latest__device__isnull=False))
+    return list(wanted.filter(latest__state__in=ANSWERING, latest__device__isnull=False))
 
 
 def is_busy(cache: Cache) -> bool:
@@ -44,7 +44,7 @@ def _measure(cache: Cache) -> list[Cache]:
     """One reading counts for all caches on the device. An attempt counts even where it tells nothing."""
     assert cache.latest is not None
     request = ProbeRequest(path=cache.path, uuid=cache.uuid or None, device=cache.latest.device, speed=True)
-    report = probe_drive(request, limit_seconds=LIMIT_SECONDS, lock_folder=Path(settings.RUNTIME_DIR))
+    report = probe_drive(request, limit_seconds=LIMIT_SECONDS, lock_folder=settings.RUNTIME_DIR)
     speed = report.read_bytes_per_second
     if speed is not None:
         logger.info("The drive of %s reads %.0f MB a second.", cache.path, speed / 10**6)

@@ -8,13 +8,12 @@ import threading
 import time
 from collections.abc import Hashable
 
-from celery import current_app
 from django.conf import settings
 from django.db import DatabaseError, connection
-from kombu.exceptions import OperationalError
 
 from cachemgr import monitor
 from cachemgr.models import Cache
+from homelab.waking import wake
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +75,6 @@ def stand_in() -> None:
     )
     monitor.measure_caches(spare_sleeping=True)
     others = {str(entry["task"]) for entry in settings.CELERY_BEAT_SCHEDULE.values()} - {_OURS}
-    try:
-        for task in sorted(others):
-            current_app.send_task(task, expires=seconds)
-    except OperationalError as error:
-        logger.warning("The broker does not answer (%s).", error)
+    for task in sorted(others):
+        if not wake(task, expires=seconds, otherwise="What else is due waits for its return."):
+            break

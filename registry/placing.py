@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cachemgr import services as caches
 from cachemgr.advice import Recommendation
+from cachemgr.drive_report import ANSWERING
 from cachemgr.layout import repo_folder
 from cachemgr.models import Cache, CachedRepo, CacheSnapshot
 from cachemgr.monitor import current_snapshot, list_repo_files
@@ -13,8 +14,6 @@ from cachemgr.space import Verdict
 from registry.adoption import loadable_revision
 from registry.estimates import Size, find_size
 from registry.hub import HubSnapshot
-
-_ANSWERING = ("ok", "read_only")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ def choose_place(hf_path: str, *, size: Size) -> Place:
 
 def present_revision(hf_path: str, *, cache: Cache, measured: CacheSnapshot) -> RevisionReport | None:
     """One that could be loaded from there, as the last scan found it."""
-    if cache._state.adding or measured.state not in _ANSWERING:
+    if cache._state.adding or measured.state not in ANSWERING:
         return None
     repo = known_repo(cache, hf_path)
     return loadable_revision(repo) if repo else None

@@ -1,14 +1,11 @@
 """Registering, estimating, finding and forgetting models. The doors (API, admin, shell) all come through here."""
 
-import logging
 from dataclasses import dataclass, field
 from typing import Any
 
-from celery import current_app
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from kombu.exceptions import OperationalError
 
 from cachemgr import services as caches
 from cachemgr.errors import InsufficientSpace
@@ -17,13 +14,12 @@ from cachemgr.models import Cache, CachedRepo
 from cachemgr.space import Verdict
 from cachemgr.units import MB
 from homelab.errors import InvalidValue
+from homelab.waking import wake
 from registry.adoption import describe_revision
 from registry.errors import JobOpen, NameTaken, NotNow, UnknownModel
 from registry.estimates import Notice, Size, find_size
 from registry.models import Job, ModelRegistry
 from registry.placing import Need, Place, choose_place, consider, present_revision
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -189,11 +185,8 @@ def request_download(model: ModelRegistry) -> Job:
 
 
 def wake_worker(job: Job) -> None:
-    """A message with the job's number. Lost or doubled, it changes nothing: the row is what counts."""
-    try:
-        current_app.send_task("registry.tasks.run_job", args=[job.pk])
-    except OperationalError as error:
-        logger.warning("The broker does not answer (%s). Job %s starts within a minute of its return.", error, job.pk)
+    """A message with the job's number."""
+    wake("registry.tasks.run_job", args=[job.pk], otherwise=f"Job {job.pk} starts within a minute of its return.")
 
 
 def cancel_job(job: Job) -> Job:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,13 +114,6 @@ def drive_without_links(tmp_path: Path) -> Iterator[HungDrive]:
     """As exFAT, or many a NAS: files, but no symbolic links."""
     with serve_drive(tmp_path, "--no-links") as drive:
         yield drive
-
-
-def wait_until(claim: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not claim():
-        assert time.monotonic() < deadline, "it did not happen within 10 s"
-        time.sleep(0.01)
 
 
 def probes_of(path: Path) -> list[psutil.Process]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cachemgr.blockdev import backing_file, disks_of, io_mark, is_rotational
-from tests.cachemgr.conftest import make_image, wait_until
+from tests.cachemgr.conftest import make_image
+from tests.e2e.server import wait_for
 
 Mount = Callable[..., Path]
 
@@ -36,7 +37,7 @@ def test_a_mark_stays_while_a_disk_rests_and_changes_with_each_write(image_drive
         subprocess.run(["sync", "-f", str(image_drive)], check=True)
         return io_mark(device)
 
-    wait_until(lambda: settle() == settle())
+    wait_for(lambda: settle() == settle())
     before = io_mark(device)
     assert before and io_mark(device) == before
     (image_drive / "file").write_bytes(b"x" * 8192)

@@ -17,7 +17,8 @@ from cachemgr import drives
 from cachemgr.drive_report import request_to_json
 from cachemgr.drives import DriveReport, ProbeRequest
 from cachemgr.turns import turn_on
-from tests.cachemgr.conftest import HungDrive, probes_of, wait_until
+from tests.cachemgr.conftest import HungDrive, probes_of
+from tests.e2e.server import wait_for
 
 Ask = Callable[..., DriveReport]
 MARKER = "11111111-1111"
@@ -34,9 +35,9 @@ def scan_for_long(ask: Ask, drive: HungDrive, threads: ThreadPoolExecutor, **wis
     (drive.path / "models--org--big").mkdir(exist_ok=True)
     drive.slow_down()
     scan = threads.submit(ask, drive.path, scan=True, device=device_of(drive), **wishes)
-    wait_until(lambda: probes_of(drive.path))
+    wait_for(lambda: probes_of(drive.path))
     (child,) = probes_of(drive.path)
-    wait_until(lambda: Path(f"/proc/{child.pid}/wchan").read_text() == "request_wait_answer")
+    wait_for(lambda: Path(f"/proc/{child.pid}/wchan").read_text() == "request_wait_answer")
     return scan
 
 
@@ -188,7 +189,7 @@ def test_a_scan_that_takes_too_long_on_a_drive_that_answers_is_told_from_a_hung_
     assert "answers, but reading all of it takes longer than 2 s. Its usage is older." in report.message
     assert 1.5 < report.duration_seconds < 3
     hung_drive.go_on()
-    wait_until(lambda: not probes_of(hung_drive.path))
+    wait_for(lambda: not probes_of(hung_drive.path))
     assert ask(hung_drive.path, scan=True, device=device).contents is not None
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from cachemgr import monitor
 from cachemgr.layout import is_repo_id, repo_folder
 from cachemgr.models import Cache, CachedRepo, CacheSnapshot
-from cachemgr.report import FileReport
+from cachemgr.report import NOT_OURS, FileReport
 from cachemgr.units import format_bytes
 from homelab.errors import InvalidValue
 from homelab.shell import ShellCommand
@@ -89,7 +89,7 @@ def _repo_table(repos: list[CachedRepo]) -> Table:
 def _remarks(cache: Cache) -> Iterator[str]:
     """What the scan found beside the repos."""
     for thing in cache.foreign:
-        if thing["kind"] in {"file", "folder", "old_cache"}:
+        if thing["kind"] in NOT_OURS:
             yield f"no model: {thing['name']} ({thing['kind'].replace('_', ' ')}, {format_bytes(thing['size_bytes'])})"
     yield from cache.scan_problems
     if cache.scan_distrust:
