@@ -5,6 +5,7 @@ A plugin (`-p tests.environment`), because pytest-django reads the settings befo
 
 import os
 import shutil
+import signal
 import tempfile
 
 FOLDER = tempfile.mkdtemp(prefix="homelab-tests-")
@@ -19,6 +20,9 @@ os.environ |= {
     "SECONDARY_CACHE_PATH": f"{FOLDER}/slow",
     "HF_ENDPOINT": "http://127.0.0.1:9",  # nobody listens there
 }
+
+# A shell starts what runs in the background deaf to Ctrl-C, and the servers that the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure() -> None:
