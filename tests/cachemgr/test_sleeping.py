@@ -31,7 +31,7 @@ def call_turning(folder: Path, *, is_turning: bool) -> None:
 def disk(db, settings, tmp_path: Path, mount: Callable[..., Path]):
     """A cache on a disk that turns, measured a while ago, with nothing left to write."""
     Cache.objects.all().delete()
-    folder = mount(tmp_path / "disk", image=make_image(tmp_path / "image", "-E", "lazy_itable_init=0"))
+    folder = mount(tmp_path / "disk", image=make_image(tmp_path / "image"))
     call_turning(folder, is_turning=True)
     settings.CACHE_ALLOWED_ROOTS = [tmp_path]
     make_cached_repo(folder, "org/m", files=loadable_files())
