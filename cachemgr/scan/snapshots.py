@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from cachemgr.layout import COMMIT
 from cachemgr.scan.partials import PARTIAL
 from cachemgr.scan.place import Trail
-from cachemgr.scan.tally import Tally
+from cachemgr.scan.tally import Listing, Tally
 
 OWN_BLOB = "../../blobs/"  # as seen from a snapshot
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # of file managers: the Hub's own scan overlooks them too
@@ -42,6 +42,17 @@ class Snapshot:
     @property
     def names(self) -> Set[str]:
         return self.links.keys() | self.copies.keys() if self.copies else self.links.keys()
+
+    def add(self, listing: Listing, *, below: str) -> None:
+        """What is in one folder of it. That of the top, "", comes first, is mostly all there is, and is taken over."""
+        if below:
+            self.links |= _as_seen_from_top(listing.links, f"{below}/")
+            self.copies |= {f"{below}/{name}": size_bytes for name, size_bytes in listing.files.items()}
+            self.missing += [f"{below}/{name}" for name in listing.others]
+        else:
+            self.links, self.copies, self.missing = listing.links, listing.files, listing.others
+        if listing.problem:
+            self.missing.append(listing.problem)
 
 
 def read_blobs(tally: Tally) -> Contents:
@@ -83,11 +94,7 @@ def _read_snapshot(tally: Tally, commit: str, contents: Contents) -> Snapshot:
     snapshot = Snapshot(commit)
     top = f"snapshots/{commit}"
     for path, listing in tally.walk(top):
-        prefix = path[len(top) + 1 :] + "/" if path != top else ""
-        snapshot.links |= _as_seen_from_top(listing.links, prefix)
-        snapshot.copies |= {prefix + name: size_bytes for name, size_bytes in listing.files.items()}
-        snapshot.missing += [prefix + name for name in listing.others]
-        snapshot.missing += [listing.problem] if listing.problem else []
+        snapshot.add(listing, below=path[len(top) + 1 :])
     snapshot.keys = set(snapshot.links.values())
     if not snapshot.keys <= contents.sizes.keys():
         _read_unusual_links(tally, snapshot, contents)
@@ -97,8 +104,6 @@ def _read_snapshot(tally: Tally, commit: str, contents: Contents) -> Snapshot:
 
 def _as_seen_from_top(links: dict[str, str], prefix: str) -> dict[str, str]:
     """The links of a folder deeper in a snapshot, as if they lay at its top: `../../../blobs/x` is `../../blobs/x`."""
-    if not prefix:
-        return links
     ups = "../" * prefix.count("/")
     return {prefix + name: target[len(ups) :] if target.startswith(ups) else "" for name, target in links.items()}
 

@@ -130,6 +130,7 @@ def as_shared(cache: Path, link: Path) -> None:
         store.parent.mkdir(parents=True, exist_ok=True)
         (cache / "blobs" / ".huggingface-shared-blobs").write_text("1\n")
         blob.replace(store)
+        blob.unlink(missing_ok=True)  # a rename of a file to another name of itself does nothing
         blob.symlink_to(f"../../blobs/{name[:2]}/{name}")
 
 
