@@ -5,6 +5,7 @@ HomelabError
     InvalidCachePath     a custom path is not acceptable; the code says why
   InsufficientSpace (507)  the bytes do not fit
   CacheUnavailable (503)   the drive is not there, hangs, or takes no writes
+  ErrandFailed (503)       work on a drive ended with a code of its own; `is_permanent` says whether to try again
 """
 
 from typing import Any
@@ -22,6 +23,16 @@ class InvalidCachePath(InvalidValue):
 class CacheUnavailable(HomelabError):
     code = "cache_unavailable"
     status = 503
+
+
+class ErrandFailed(HomelabError):
+    code = "errand_failed"
+    status = 503
+
+    def __init__(self, message: str, *, code: str, is_permanent: bool, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message, details=details)
+        self.code = code
+        self.is_permanent = is_permanent
 
 
 class InsufficientSpace(HomelabError):

@@ -6,6 +6,8 @@ from typing import Self
 from django.db import models
 from django.utils import timezone
 
+from cachemgr.space import USUAL_FILES
+
 
 class CacheQuerySet(models.QuerySet["Cache"]):
     def listed(self) -> Self:
@@ -166,10 +168,13 @@ class ReservationQuerySet(models.QuerySet["Reservation"]):
 
 
 class Reservation(models.Model):
-    """Bytes promised to an owner (a key such as `model:7`) for one repo folder.
+    """Bytes and files promised to an owner (a key such as `model:7`) for one repo folder.
 
     What has landed is what a scan saw: the scan's transaction stores the new usage and the new remainder together, so
     used plus reserved stays the same while a download runs, and no byte is ever counted twice or not at all.
+
+    The inodes of its files stay promised until it ends, also those of files that have landed: files come in any order,
+    each with a lock and a link of its own, so what is still to come of them cannot be told from their bytes.
     """
 
     cache = models.ForeignKey(Cache, on_delete=models.CASCADE, related_name="reservations")
@@ -178,6 +183,7 @@ class Reservation(models.Model):
     total_bytes = models.BigIntegerField()
     baseline_bytes = models.BigIntegerField(default=0, help_text="What lay in the folder when the bytes were booked.")
     remaining_bytes = models.BigIntegerField()
+    file_count = models.IntegerField(default=USUAL_FILES, help_text="Of what was still to come when it was booked.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ReservationQuerySet.as_manager()

@@ -129,7 +129,7 @@ class Booking:
 
 
 def book(cache: Cache, booking: Booking, *, measured: CacheSnapshot) -> Verdict:
-    """Promises the bytes to the owner, instead of what was promised to it before, or raises InsufficientSpace.
+    """Promises the bytes and files to the owner, in place of what it was promised before, or raises InsufficientSpace.
 
     Call it inside the transaction that also writes what the bytes are for. The rows of all caches are locked: two
     caches can share a filesystem. `measured` is from just before the transaction, which must not wait for a drive.
@@ -150,6 +150,7 @@ def book(cache: Cache, booking: Booking, *, measured: CacheSnapshot) -> Verdict:
         total_bytes=booking.required_bytes,
         remaining_bytes=more_bytes,
         baseline_bytes=max(0, present.size_bytes - booking.replaced_bytes) if present else 0,
+        file_count=booking.required_files,
     )
     return verdict
 
@@ -163,7 +164,7 @@ def release(owner: str) -> None:
 
 def shortage(verdict: Verdict, *, cache: Cache, measured: CacheSnapshot) -> InsufficientSpace:
     """The refusal, with what the user can do about it by what the newest snapshots say: no drive is asked."""
-    elsewhere = _judge_elsewhere(cache, size_bytes=verdict.required_bytes)
+    elsewhere = _judge_elsewhere(cache, size_bytes=verdict.required_bytes, file_count=verdict.required_files)
     leaving = verdict.would_make_room
     moved: list[Verdict] = []
     if leaving and all(candidate.location == cache.location for candidate in leaving):
@@ -174,7 +175,9 @@ def shortage(verdict: Verdict, *, cache: Cache, measured: CacheSnapshot) -> Insu
     return InsufficientSpace(verdict, actions=[way.as_json() for way in ways])
 
 
-def _judge_elsewhere(cache: Cache, *, size_bytes: int, without: Sequence[Cache] = ()) -> list[Verdict]:
+def _judge_elsewhere(
+    cache: Cache, *, size_bytes: int, file_count: int = USUAL_FILES, without: Sequence[Cache] = ()
+) -> list[Verdict]:
     snapshots = latest_snapshots()
     others = [other for other in configured_caches() if other not in (cache, *without) and other.pk in snapshots]
-    return [judge(other, snapshots[other.pk], required_bytes=size_bytes) for other in others]
+    return [judge(other, snapshots[other.pk], required_bytes=size_bytes, required_files=file_count) for other in others]

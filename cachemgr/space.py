@@ -3,6 +3,8 @@
 A cache has room for what its limit leaves, counting what is promised, and for what each pool of free space that it
 fills leaves, minus a reserve that is never booked. A pool is a filesystem, and caches may share it. A cache on a disk
 image with holes fills two: that of the image, and that of the drive on which the image lies.
+
+Inodes belong to a filesystem as free bytes do. A file takes them from its own alone, not from the drive below an image.
 """
 
 from collections.abc import Sequence
@@ -29,11 +31,19 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The free space of one filesystem. `reserved_bytes` is promised there, to whatever cache. `name` is for people."""
+    """The free space of one filesystem. What is reserved is promised there, to whatever cache. `name` is for people.
+
+    `inodes_free` is None where the filesystem makes inodes as it needs them, and where nobody counted.
+    """
 
     free_bytes: int
     reserved_bytes: int
     name: str = "the disk"
+    inodes_free: int | None = None
+    inodes_reserved: int = 0
+
+    def lacks_inodes(self, needed: int) -> bool:
+        return self.inodes_free is not None and self.inodes_free - self.inodes_reserved < needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,6 @@ class CacheFigures:
     pools: tuple[Pool, ...]
     disk_total_bytes: int
     disk_used_bytes: int
-    inodes_free: int | None = None
     state_message: str = ""
 
     @property
@@ -106,6 +115,7 @@ class Verdict:
 
     figures: CacheFigures
     required_bytes: int
+    required_files: int
     sufficient: bool
     warning: bool
     available_bytes: int
@@ -146,6 +156,7 @@ def check_space(
     verdict = Verdict(
         figures=figures,
         required_bytes=required_bytes,
+        required_files=required_files,
         sufficient=sufficient,
         warning=not sufficient or figures.share(projected) > rules.warning_threshold,
         available_bytes=max(0, bound.room_bytes),
@@ -163,17 +174,19 @@ def room_left(figures: CacheFigures, *, rules: Rules) -> tuple[int, str]:
     return max(0, bound.room_bytes), bound.factor
 
 
-def inodes_needed(required_files: int) -> int:
-    return _INODES_PER_REPO + _INODES_PER_FILE * required_files
+def inodes_needed(required_files: int, *, repos: int = 1) -> int:
+    """Of so many files in so many repos, while they are downloaded."""
+    return _INODES_PER_REPO * repos + _INODES_PER_FILE * required_files
 
 
 def _tightest(figures: CacheFigures, *, required_files: int, rules: Rules) -> _Bound:
     if not figures.is_usable:
         return _Bound("unavailable", 0, "it is not available")
-    needed = inodes_needed(required_files)
-    if figures.inodes_free is not None and figures.inodes_free < needed:
-        words = f"about {needed} inodes are needed, and its filesystem has {figures.inodes_free} left"
-        return _Bound("inodes", 0, words)
+    needed, own = inodes_needed(required_files), figures.pools[0]
+    if own.lacks_inodes(needed):
+        words = f"about {needed} inodes are needed, and its filesystem has {own.inodes_free} left"
+        promised = f", with {own.inodes_reserved} promised already" if own.inodes_reserved else ""
+        return _Bound("inodes", 0, words + promised)
     return min(_bounds(figures, rules=rules), key=lambda bound: bound.room_bytes)
 
 

@@ -1,10 +1,11 @@
 """Reading what is known of the caches. Nothing here touches a disk."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.conf import settings
-from django.db.models import Sum
+from django.db.models import Count, Sum
 
 from cachemgr import space
 from cachemgr.models import Cache, CacheEvent, CacheSnapshot, Reservation
@@ -16,6 +17,26 @@ NOT_MEASURED = CacheSnapshot(state="not_measured", message="It has not been meas
 
 def current_rules() -> Rules:
     return Rules(settings.CACHE_WARNING_THRESHOLD, settings.DISK_RESERVE_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """All that is promised in one cache, or in several."""
+
+    size_bytes: int
+    inodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What is stored of all caches at one moment, by the cache's key: the newest snapshots, and the promises."""
+
+    snapshots: dict[int, CacheSnapshot]
+    promised: dict[int, Promised]
+
+    def promised_in(self, caches: Iterable[int]) -> Promised:
+        found = [self.promised[key] for key in caches if key in self.promised]
+        return Promised(sum(each.size_bytes for each in found), sum(each.inodes for each in found))
 
 
 @dataclass(frozen=True)
@@ -79,14 +100,14 @@ def cache_lines() -> list[CacheLine]:
     """The configured caches first, then every other that is still in use. Three queries, whatever their number."""
     caches = list(Cache.objects.listed())
     snapshots = latest_snapshots()
-    promised = reserved_by_cache()
+    books = Books(snapshots, reserved_by_cache())
     order = {Cache.Location.PRIMARY: 0, Cache.Location.SECONDARY: 1}
     caches.sort(key=lambda cache: (not cache.is_configured, order.get(Cache.Location(cache.location), 2)))
     return [
         _line(
             cache,
             snapshot,
-            figures=combine(cache, snapshot, snapshots=snapshots, promised=promised),
+            figures=combine(cache, snapshot, books=books),
             pool=_neighbours(cache, caches=caches, snapshots=snapshots),
         )
         for cache in caches
@@ -136,58 +157,58 @@ def newest_events(*, since: datetime | None = None, limit: int = 100) -> list[Ca
     return list((events if since is None else events.filter(happened_at__gte=since))[:limit])
 
 
-def reserved_by_cache() -> dict[int, int]:
-    rows = Reservation.objects.values("cache").annotate(total=Sum("remaining_bytes"))
-    return {row["cache"]: row["total"] for row in rows}
+def reserved_by_cache() -> dict[int, Promised]:
+    sums = {"size_bytes": Sum("remaining_bytes"), "files": Sum("file_count"), "repos": Count("pk")}
+    return {
+        row["cache"]: Promised(row["size_bytes"], space.inodes_needed(row["files"], repos=row["repos"]))
+        for row in Reservation.objects.values("cache").annotate(**sums)
+    }
 
 
 def figures_now(cache: Cache, measured: CacheSnapshot) -> CacheFigures:
     """The measured sizes with the promises that stand at this moment."""
-    return combine(cache, measured, snapshots=latest_snapshots(), promised=reserved_by_cache())
+    return combine(cache, measured, books=Books(latest_snapshots(), reserved_by_cache()))
 
 
-def combine(
-    cache: Cache, snapshot: CacheSnapshot, *, snapshots: dict[int, CacheSnapshot], promised: dict[int, int]
-) -> CacheFigures:
-    """`snapshots` are the stored ones, `promised` the promises of the same moment, both by the cache's key.
-
-    Use comes from the stored one: the transaction that stored it shrank the promises by what had landed until then.
-    """
+def combine(cache: Cache, snapshot: CacheSnapshot, *, books: Books) -> CacheFigures:
+    """Use comes from the stored snapshot: the transaction that stored it shrank the promises by what had landed."""
     return CacheFigures(
         location=cache.location,
         path=cache.path,
         state=snapshot.state,
         state_message=snapshot.message,
         limit_bytes=cache.limit_bytes,
-        used_bytes=snapshots.get(cache.pk, snapshot).used_bytes,
-        reserved_bytes=promised.get(cache.pk, 0),
-        pools=_pools(cache, snapshot, snapshots=snapshots, promised=promised),
+        used_bytes=books.snapshots.get(cache.pk, snapshot).used_bytes,
+        reserved_bytes=books.promised_in([cache.pk]).size_bytes,
+        pools=_pools(cache, snapshot, books=books),
         disk_total_bytes=snapshot.disk_total_bytes,
         disk_used_bytes=snapshot.disk_used_bytes,
-        inodes_free=snapshot.inodes_free,
     )
 
 
-def _pools(
-    cache: Cache, snapshot: CacheSnapshot, *, snapshots: dict[int, CacheSnapshot], promised: dict[int, int]
-) -> tuple[Pool, ...]:
-    """Free space belongs to a filesystem: what is promised to any cache that fills it counts."""
-    filled = [(snapshot.device, "the disk")]
-    if snapshot.host_device is not None:
-        filled.append((snapshot.host_device, "the drive on which its disk image lies"))
-    pools = []
-    for device, name in filled:
-        on_it = {key: other for key, other in snapshots.items() if key != cache.pk and device in _filesystems(other)}
-        free_bytes = _free_on(device, measured=snapshot, stored=[*on_it.values(), snapshots.get(cache.pk, snapshot)])
-        reserved_bytes = sum(promised.get(key, 0) for key in (cache.pk, *on_it))
-        pools.append(Pool(free_bytes, reserved_bytes, name))
-    return tuple(pools)
+def _pools(cache: Cache, snapshot: CacheSnapshot, *, books: Books) -> tuple[Pool, ...]:
+    own = _pool(cache, snapshot, device=snapshot.device, books=books)
+    if snapshot.host_device is None:
+        return (own,)
+    below = _pool(cache, snapshot, device=snapshot.host_device, books=books)
+    return own, replace(below, name="the drive on which its disk image lies")
 
 
-def _free_on(device: int | None, *, measured: CacheSnapshot, stored: list[CacheSnapshot]) -> int:
-    """The least of what was seen since `measured`: a later scan shrank promises by bytes that were free before it."""
-    later = [other for other in stored if other.taken_at >= measured.taken_at and device in _filesystems(other)]
-    return min(_free_of(each, device=device) for each in [measured, *later])
+def _pool(cache: Cache, snapshot: CacheSnapshot, *, device: int | None, books: Books) -> Pool:
+    """Free space belongs to a filesystem: what is promised to any cache that fills it counts.
+
+    Free is the least that was seen since `snapshot`: a later scan shrank, or ended, promises by what was free before.
+    """
+    stored = {key: other for key, other in books.snapshots.items() if device in _filesystems(other)}
+    seen = [snapshot, *(other for other in stored.values() if other.taken_at >= snapshot.taken_at)]
+    counted = [each.inodes_free for each in seen if each.device == device and each.inodes_free is not None]
+    on_it = stored | {cache.pk: snapshot}
+    return Pool(
+        free_bytes=min(_free_of(each, device=device) for each in seen),
+        reserved_bytes=books.promised_in(on_it).size_bytes,
+        inodes_free=min(counted, default=None),
+        inodes_reserved=books.promised_in(key for key, each in on_it.items() if each.device == device).inodes,
+    )
 
 
 def _free_of(snapshot: CacheSnapshot, *, device: int | None) -> int:

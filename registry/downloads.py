@@ -1,22 +1,15 @@
 """Downloading a model: a plan that can be shown, then a child process that fetches and verifies it."""
 
-import json
 import os
-import queue
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from django.conf import settings
 from django.db import transaction
 
 from cachemgr import monitor
 from cachemgr import services as caches
+from cachemgr.errands import Errand
 from cachemgr.errors import CacheUnavailable
 from cachemgr.layout import HOUSE_FOLDER
 from cachemgr.models import Cache
@@ -25,21 +18,12 @@ from registry import services
 from registry.adoption import describe_revision, loadable_revision
 from registry.errors import HubError
 from registry.estimates import Size, ask_hub
+from registry.following import Report, follow
 from registry.hub import HubSnapshot
 from registry.models import Job, ModelRegistry
 from registry.placing import Need, known_repo, need_in
 
-STALL_SECONDS = 60.0
 HUB_SECONDS = 30.0
-_MEASURE_EVERY_SECONDS = 30.0
-_RATE_WINDOW_SECONDS = 5.0
-_STOP_SECONDS = 3.0
-
-
-class Report(Protocol):
-    """Stores progress; raises when the work has to end."""
-
-    def __call__(self, *, stage: str, bytes_done: int, bytes_total: int, rate: int = 0) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -104,109 +88,11 @@ def _settle(model: ModelRegistry, plan: DownloadPlan) -> None:
 
 
 def fetch(plan: DownloadPlan, *, report: Report) -> None:
-    """Runs the child, passes its progress on, and ends it when it stalls or when `report` raises."""
-    child = _start_child(plan)
-    try:
-        _follow(child, plan, report=report)
-    finally:
-        _end_child(child)
+    """Runs the child, which fetches and verifies."""
+    follow(_errand(plan), report=report, filling=[plan.cache])
 
 
-def _end_child(child: "subprocess.Popen[str]") -> None:
-    """Asks first: the child removes its partial files. One that hangs on a drive is killed."""
-    child.terminate()
-    try:
-        child.wait(timeout=_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-    for pipe in (child.stdin, child.stdout):
-        if pipe is not None:
-            pipe.close()
-
-
-def _follow(child: "subprocess.Popen[str]", plan: DownloadPlan, *, report: Report) -> None:
-    total, rate, stalls = plan.snapshot.size_bytes, Rate(), Watch()
-    measured_at = time.monotonic()
-    for line in _lines(child):
-        if "error" in line:
-            raise HubError(**line["error"])
-        if "done" in line:
-            return
-        if "bytes" in line:
-            stalls.see((line["stage"], line["bytes"]))
-            rate.add(line["bytes"])
-        report(stage=stalls.stage, bytes_done=min(stalls.count, total), bytes_total=total, rate=rate.per_second)
-        if stalls.quiet_seconds > STALL_SECONDS:
-            message = f"No byte came for {STALL_SECONDS:.0f} s. It is tried again."
-            raise HubError(message, code="stalled", is_permanent=False)
-        if time.monotonic() - measured_at > _MEASURE_EVERY_SECONDS:
-            monitor.measure_cache(plan.cache)
-            measured_at = time.monotonic()
-    message = f"The downloader ended without a word (exit status {child.wait()}). It is tried again."
-    raise HubError(message, code="downloader_died", is_permanent=False)
-
-
-class Watch:
-    """Remembers when the figures last changed."""
-
-    def __init__(self) -> None:
-        self.stage, self.count = "downloading", 0
-        self.changed_at = time.monotonic()
-
-    def see(self, figures: tuple[str, int]) -> None:
-        if figures != (self.stage, self.count):
-            self.stage, self.count = figures
-            self.changed_at = time.monotonic()
-
-    @property
-    def quiet_seconds(self) -> float:
-        return time.monotonic() - self.changed_at
-
-
-class Rate:
-    """Bytes per second over the last few seconds."""
-
-    def __init__(self) -> None:
-        self.points: list[tuple[float, int]] = []
-
-    def add(self, count: int) -> None:
-        now = time.monotonic()
-        if self.points and count < self.points[-1][1]:
-            self.points = []  # another stage counts from 0
-        self.points = [*(point for point in self.points if now - point[0] <= _RATE_WINDOW_SECONDS), (now, count)]
-
-    @property
-    def per_second(self) -> int:
-        if not self.points:
-            return 0
-        (first_at, first), (last_at, last) = self.points[0], self.points[-1]
-        return round((last - first) / (last_at - first_at)) if last_at > first_at else 0
-
-
-def _lines(child: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
-    """The child's lines, and {} for each second without one, so that the caller can look around."""
-    arrived: queue.Queue[str | None] = queue.Queue()
-    assert child.stdout is not None
-    stdout = child.stdout
-
-    def read() -> None:
-        for text in stdout:
-            arrived.put(text)
-        arrived.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        try:
-            text = arrived.get(timeout=1.0)
-        except queue.Empty:
-            yield {}
-            continue
-        if text is None:
-            return
-        yield json.loads(text)
-
-
-def _start_child(plan: DownloadPlan) -> "subprocess.Popen[str]":
+def _errand(plan: DownloadPlan) -> Errand:
     order = {
         "repo_id": plan.snapshot.repo_id,
         "commit": plan.snapshot.commit,
@@ -215,21 +101,10 @@ def _start_child(plan: DownloadPlan) -> "subprocess.Popen[str]":
         "cache_path": plan.cache.path,
         "endpoint": settings.HF_ENDPOINT,
     }
-    child = subprocess.Popen(
-        [sys.executable, "-m", "registry.fetch"],
-        cwd=settings.BASE_DIR,
-        env=_child_environment(plan.cache),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdin is not None
-    child.stdin.write(json.dumps(order) + "\n")
-    child.stdin.flush()  # it stays open: when this process dies, the child reads its end and dies too
-    return child
+    return Errand("registry.fetch", order, environment=_environment(plan.cache))
 
 
-def _child_environment(cache: Cache) -> dict[str, str]:
+def _environment(cache: Cache) -> dict[str, str]:
     """The library's side files go to the model's own drive: they must not fill the home drive."""
     kept = {
         name: os.environ[name]

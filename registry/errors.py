@@ -6,12 +6,12 @@ HomelabError
     ModelNotDownloaded     the model is registered, but its files are on no drive that we can read
   Conflict (409)
     NameTaken, JobOpen, NotNow
-  HubError                 the Hub refused or did not answer; `is_permanent` says whether to try again
+  ErrandFailed             work that failed, see cachemgr
+    HubError (502)         the Hub refused or did not answer; `is_permanent` says whether to try again
 """
 
-from typing import Any
-
-from homelab.errors import Conflict, HomelabError, NotFound
+from cachemgr.errors import ErrandFailed
+from homelab.errors import Conflict, NotFound
 
 
 class UnknownModel(NotFound):
@@ -38,11 +38,6 @@ class NotNow(Conflict):
     code = "not_now"
 
 
-class HubError(HomelabError):
+class HubError(ErrandFailed):
     code = "hub_unreachable"
     status = 502
-
-    def __init__(self, message: str, *, code: str, is_permanent: bool, details: dict[str, Any] | None = None) -> None:
-        super().__init__(message, details=details)
-        self.code = code
-        self.is_permanent = is_permanent

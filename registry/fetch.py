@@ -53,6 +53,7 @@ class Progress:
         self.stage = "downloading"
         self.finished: set[str] = set()
         self.checked_bytes = 0
+        self.total_bytes = sum({file.digest: file.size_bytes for file in order.files}.values())
 
     def bytes_done(self) -> int:
         if self.stage == "verifying":
@@ -61,7 +62,7 @@ class Progress:
         return sum(sizes.values()) + sum(_partial_sizes(self.order.repo_path / "blobs"))
 
     def report(self) -> None:
-        say(stage=self.stage, bytes=self.bytes_done())
+        say(stage=self.stage, bytes=min(self.bytes_done(), self.total_bytes), total=self.total_bytes)
 
     @contextmanager
     def reporting(self) -> Iterator[None]:
@@ -99,7 +100,7 @@ def fetch(order: Order, *, token: str) -> None:
         progress.report()
     make_durable(order)
     _write_ref(order)
-    say(done=True)
+    say(done={})
 
 
 def _set_up_library() -> None:

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from django.db import transaction
 
+from cachemgr.errors import ErrandFailed
 from homelab.errors import HomelabError
 from registry.downloads import download
-from registry.errors import HubError
 from registry.models import Job, ModelRegistry
 from registry.services import give_up_download, wake_worker
 
@@ -63,7 +63,7 @@ def run_job(pk: int) -> str:
 
 
 def _fail_or_retry(job: Job, error: HomelabError) -> None:
-    may_help = isinstance(error, HubError) and not error.is_permanent
+    may_help = isinstance(error, ErrandFailed) and not error.is_permanent
     attempts = 2 if error.code == "hash_mismatch" else Job.MAX_ATTEMPTS
     if not may_help or job.attempt >= attempts:
         return _fail(job, code=error.code, message=error.message)

@@ -186,7 +186,7 @@ def test_a_refusal_offers_the_other_cache_a_move_a_removal_and_a_higher_limit() 
         (verdict("primary", free_gb=FULL, pools=(Pool(3 * GB, 0),)), ["free_space"]),
         (verdict("primary", pools=(Pool(3 * GB, 0),)), ["free_space"]),
         (verdict("custom", limit_bytes=None, pools=(Pool(3 * GB, 0),)), ["free_space"]),
-        (verdict("primary", inodes_free=3), ["free_space"]),
+        (verdict("primary", pools=(Pool(400 * GB, 0, inodes_free=3),)), ["free_space"]),
     ],
 )
 def test_only_what_would_help_is_offered(refused: Verdict, actions: list[str]) -> None:

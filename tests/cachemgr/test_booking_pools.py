@@ -1,7 +1,6 @@
 """Free space belongs to a filesystem: caches that share one never both get it. On real, small drives."""
 
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from cachemgr.errors import InsufficientSpace
 from cachemgr.layout import repo_folder
 from cachemgr.models import Cache, Reservation
 from cachemgr.monitor import current_snapshot, measure_cache, measure_caches
-from cachemgr.services import Booking, book, check, sync_configured_caches
-from cachemgr.space import Verdict
-from tests.cachemgr.conftest import run_or_skip
+from cachemgr.services import Booking, book, check, release, sync_configured_caches
+from cachemgr.space import Verdict, inodes_needed
+from tests.cachemgr.conftest import make_image, run_or_skip
 
 pytestmark = [pytest.mark.django_db, pytest.mark.root]
 MB = 10**6
@@ -98,14 +97,39 @@ def test_an_image_with_holes_and_the_drive_below_it_share_what_is_free_below(mou
 
 
 def test_a_drive_with_few_inodes_takes_only_models_with_few_files(mount, place, tmp_path: Path) -> None:
-    image = tmp_path / "disk.img"
-    image.touch()
-    os.truncate(image, 32 * MB)
-    subprocess.run(["mkfs.ext4", "-q", "-N", "128", str(image)], check=True)
-    (tmp_path / "drive").mkdir()
-    drive = mount(tmp_path / "drive", image=image)
+    drive = mount(tmp_path / "drive", image=make_image(tmp_path / "disk.img", "-N", "128", size=32 * MB))
     primary, _ = place(drive / "cache", tmp_path / "other")
     assert promise(primary, MB, owner="test:1", files=8).sufficient
     with pytest.raises(InsufficientSpace, match="has no room for so many files") as refused:
         promise(primary, MB, owner="test:2", files=100)
     assert refused.value.details["limiting_factor"] == "inodes"
+
+
+@pytest.mark.parametrize("neighbour", ["primary", "secondary"])
+def test_two_models_never_both_get_the_last_inodes_of_a_drive(mount, place, tmp_path: Path, neighbour: str) -> None:
+    drive = mount(tmp_path / "drive", image=make_image(tmp_path / "disk.img", "-N", "256", size=32 * MB))
+    caches = dict(zip(("primary", "secondary"), place(drive / "a", drive / "b"), strict=True))
+    free = os.statvfs(drive).f_favail
+    files = free // 5  # three inodes each
+    promise(caches["primary"], MB, owner="test:1", files=files)
+    with pytest.raises(InsufficientSpace) as refused:
+        promise(caches[neighbour], MB, owner="test:2", files=files)
+    assert refused.value.details["limiting_factor"] == "inodes"
+    assert f"has {free} left, with {inodes_needed(files)} promised already" in refused.value.message
+    assert [way["action"] for way in refused.value.details["actions"]] == ["free_space"]
+    release("test:1")
+    assert promise(caches[neighbour], MB, owner="test:2", files=files).sufficient
+
+
+def test_a_promise_keeps_its_inodes_while_its_files_land(mount, place, tmp_path: Path) -> None:
+    drive = mount(tmp_path / "drive", image=make_image(tmp_path / "disk.img", "-N", "256", size=32 * MB))
+    primary, _ = place(drive / "a", tmp_path / "other")
+    promise(primary, MB, owner="test:1", files=8)
+    free = os.statvfs(drive).f_favail
+    land(primary, MB)
+    measure_cache(primary)
+    own = check(primary, required_bytes=1).figures.pools[0]
+    assert (own.reserved_bytes, own.inodes_reserved) == (0, inodes_needed(8))
+    assert own.inodes_free == os.statvfs(drive).f_favail < free
+    release("test:1")
+    assert check(primary, required_bytes=1).figures.pools[0].inodes_reserved == 0

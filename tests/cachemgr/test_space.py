@@ -46,6 +46,7 @@ RULESETS = st.builds(Rules, warning_threshold=st.floats(0.01, 1), disk_reserve_b
 def any_figures(draw: st.DrawFn) -> CacheFigures:
     total, reserved = draw(SIZES), draw(SIZES)
     used = draw(st.integers(0, total))
+    inodes = draw(st.none() | st.integers(0, 4 * inodes_needed(64)))
     return CacheFigures(
         location=draw(st.sampled_from(["primary", "secondary", "custom"])),
         path="/x",
@@ -54,12 +55,16 @@ def any_figures(draw: st.DrawFn) -> CacheFigures:
         used_bytes=draw(SIZES),
         reserved_bytes=reserved,
         pools=(
-            Pool(draw(st.integers(0, total - used)), reserved + draw(SIZES)),
+            Pool(
+                draw(st.integers(0, total - used)),
+                reserved + draw(SIZES),
+                inodes_free=inodes,
+                inodes_reserved=draw(st.integers(0, 2 * inodes_needed(64))),
+            ),
             *draw(st.lists(st.builds(Pool, SIZES, SIZES.map(lambda size: size + reserved)), max_size=1)),
         ),
         disk_total_bytes=total,
         disk_used_bytes=used,
-        inodes_free=draw(st.none() | st.sampled_from([0, inodes_needed(64) - 1, inodes_needed(64), 10**6])),
     )
 
 
@@ -70,6 +75,8 @@ def test_it_never_fits_when_the_numbers_say_no(figures: CacheFigures, required: 
         assert figures.is_usable
         for pool in figures.pools:
             assert required == 0 or pool.reserved_bytes + required + rules.disk_reserve_bytes <= pool.free_bytes
+        own = figures.pools[0]
+        assert required == 0 or own.inodes_free is None or own.inodes_reserved + inodes_needed(64) <= own.inodes_free
         if required and figures.limit_bytes is not None:
             assert figures.used_bytes + figures.reserved_bytes + required <= figures.limit_bytes
         assert verdict.shortfall_bytes == 0
@@ -85,8 +92,7 @@ def test_what_is_left_used_and_promised_is_never_above_the_limit(figures: CacheF
     if available and figures.limit_bytes is not None:
         assert available + figures.used_bytes + figures.reserved_bytes <= figures.limit_bytes
     assert (factor == "unavailable") == (not figures.is_usable)
-    if factor == "unavailable" or (figures.inodes_free is not None and figures.inodes_free < inodes_needed(64)):
-        assert available == 0
+    assert available == 0 or factor in {"limit", "disk"}
 
 
 @given(any_figures(), SIZES, st.integers(1, 10**12), RULESETS)
@@ -121,6 +127,10 @@ def pools(*pairs: tuple[int, int]) -> dict[str, Any]:
     return {"pools": tuple(Pool(free * GB, reserved * GB) for free, reserved in pairs)}
 
 
+def inodes(free: int, *, reserved: int = 0) -> dict[str, Any]:
+    return {"pools": (Pool(400 * GB, 0, inodes_free=free, inodes_reserved=reserved),)}
+
+
 @pytest.mark.parametrize(
     ("changes", "required_gb", "available_gb", "factor"),
     [
@@ -134,7 +144,11 @@ def pools(*pairs: tuple[int, int]) -> dict[str, Any]:
         ({"limit_bytes": None} | pools((400, 0), (12, 0)), 10, 10, "disk"),
         (pools((1, 0)), 0, 0, "disk"),
         ({"used_bytes": 120 * GB}, 0, 0, "limit"),
-        ({"inodes_free": inodes_needed(64) - 1}, 0, 0, "inodes"),
+        (inodes(inodes_needed(64) - 1), 0, 0, "inodes"),
+        (inodes(inodes_needed(64)), 80, 80, "limit"),
+        (inodes(2 * inodes_needed(64) - 1, reserved=inodes_needed(64)), 0, 0, "inodes"),
+        (inodes(2 * inodes_needed(64), reserved=inodes_needed(64)), 80, 80, "limit"),
+        ({"pools": (Pool(400 * GB, 0), Pool(400 * GB, 0, inodes_free=0))}, 80, 80, "limit"),
     ],
 )
 def test_the_tighter_of_limit_and_disk_binds_to_the_byte(
@@ -166,9 +180,34 @@ def test_what_is_missing_is_more_than_the_model_where_the_limit_is_passed_alread
 @pytest.mark.parametrize(("files", "fits"), [(10, True), (28, True), (29, False), (3000, False)])
 def test_each_file_takes_its_inodes(files: int, fits: bool) -> None:
     """A blob, a link and a lock each, and sixteen folders."""
-    verdict = check_space(replace(PLAIN, inodes_free=100), required_bytes=GB, required_files=files, rules=RULES)
+    verdict = check_space(replace(PLAIN, **inodes(100)), required_bytes=GB, required_files=files, rules=RULES)
     assert verdict.sufficient == fits and (fits or verdict.limiting_factor == "inodes")
-    assert fits or f"about {16 + 3 * files} inodes are needed, and its filesystem has 100 left" in verdict.message
+    assert fits or f"(about {16 + 3 * files} inodes are needed, and its filesystem has 100 left)." in verdict.message
+
+
+@given(st.lists(st.integers(0, 300), max_size=12), st.integers(0, 1500))
+def test_promises_one_after_the_other_never_take_more_inodes_than_there_are(wishes: list[int], free: int) -> None:
+    promised = 0
+    for files in wishes:
+        figures = replace(PLAIN, **inodes(free, reserved=promised))
+        verdict = check_space(figures, required_bytes=1, required_files=files, rules=RULES)
+        assert verdict.sufficient == (promised + inodes_needed(files) <= free)
+        promised += inodes_needed(files) if verdict.sufficient else 0
+    assert promised <= free
+
+
+def test_a_refusal_for_inodes_says_how_many_are_free_and_how_many_are_promised() -> None:
+    figures = replace(PLAIN, **inodes(300, reserved=inodes_needed(64)))
+    verdict = check_space(figures, required_bytes=GB, required_files=40, rules=RULES)
+    assert verdict.message == (
+        "1.0 GB do not fit: the primary cache (/fast) has no room for so many files "
+        "(about 136 inodes are needed, and its filesystem has 300 left, with 208 promised already)."
+    )
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1))
+def test_the_inodes_of_many_promises_are_the_sum_of_each(files: list[int]) -> None:
+    assert inodes_needed(sum(files), repos=len(files)) == sum(map(inodes_needed, files))
 
 
 @given(any_figures(), SIZES, RULESETS)
@@ -312,7 +351,8 @@ def test_who_leaves_is_enough_and_without_any_one_it_is_not(candidates: list[Can
 
 @given(any_figures(), SIZES, RULESETS)
 def test_when_the_missing_bytes_have_left_it_fits(figures: CacheFigures, required: int, rules: Rules) -> None:
-    figures = replace(figures, state="ok", inodes_free=None)  # so that the limit or a disk is what binds
+    countless = tuple(replace(pool, inodes_free=None) for pool in figures.pools)
+    figures = replace(figures, state="ok", pools=countless)  # so that the limit or a disk is what binds
     required += room_left(figures, rules=rules)[0] + 1
     verdict = check_space(figures, required_bytes=required, rules=rules)
     assert verdict.limiting_factor in {"limit", "disk"} and not verdict.sufficient

@@ -9,7 +9,7 @@ import pytest
 
 from cachemgr.models import Cache, CacheSnapshot, Reservation
 from cachemgr.monitor import measure_caches
-from cachemgr.stats import cache_lines, latest_snapshots
+from cachemgr.stats import cache_lines, figures_now, latest_snapshots
 
 pytestmark = pytest.mark.django_db
 GB = 10**9
@@ -133,6 +133,48 @@ def test_what_is_promised_to_a_neighbour_on_the_same_disk_is_not_available(cache
     assert (secondary.reserved_percent, secondary.available_bytes) == (0.0, 10 * GB - 2 * GB - GB // 4)
     CacheSnapshot.objects.filter(cache=caches.secondary).update(device=8)
     assert cache_lines()[1].available_bytes == 8 * GB
+
+
+def promised_files(cache: Cache, count: int) -> None:
+    """A promise of so many files, all bytes of which have landed."""
+    Reservation.objects.create(
+        cache=cache, owner=f"model:{cache.pk}", folder="f", total_bytes=GB, remaining_bytes=0, file_count=count
+    )
+
+
+def test_inodes_that_are_promised_to_a_neighbour_on_the_same_filesystem_are_not_free(caches, tmp_path: Path) -> None:
+    """Those in a disk image are the image's own: the drive below has lost none."""
+    image, alone = custom_caches(tmp_path, 2)
+    for cache, device, host in (
+        (caches.primary, 7, None),
+        (caches.secondary, 7, None),
+        (image, 9, 7),
+        (alone, 8, None),
+    ):
+        snapshot(cache, device=device, host_device=host, host_free_bytes=60 * GB, inodes_free=100 * device)
+    for cache, files in ((caches.primary, 10), (caches.secondary, 20), (image, 40)):
+        promised_files(cache, files)
+    own = {line.name: line.figures.pools[0] for line in cache_lines()}
+    assert {name: (pool.inodes_free, pool.inodes_reserved) for name, pool in own.items()} == {
+        "primary": (700, 2 * 16 + 30 * 3),
+        "secondary": (700, 2 * 16 + 30 * 3),
+        image.path: (900, 16 + 40 * 3),
+        alone.path: (800, 0),
+    }
+
+
+def test_inodes_that_files_took_since_the_drive_was_asked_are_not_free(caches) -> None:
+    """The promise that they were of may have ended meanwhile."""
+    before = snapshot(caches.primary, 1, inodes_free=300)
+    snapshot(caches.primary, 2, inodes_free=200)
+    snapshot(caches.secondary, 2, inodes_free=150)
+    assert figures_now(caches.primary, before).pools[0].inodes_free == 150
+
+
+def test_a_filesystem_that_counts_no_inodes_is_not_short_of_them(caches) -> None:
+    snapshot(caches.primary, inodes_free=None)
+    promised_files(caches.primary, 10**6)
+    assert cache_lines()[0].available_bytes == GB
 
 
 def test_after_a_measurement_the_line_has_its_date(caches) -> None:
