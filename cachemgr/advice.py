@@ -87,9 +87,9 @@ def _load_time(verdict: Verdict, *, speeds: Speeds) -> str:
     name, speed = f"the {verdict.figures.location} cache", speeds.get(verdict.figures.location)
     if not speed:
         return f"How fast {name} reads is not measured yet"
-    return (
-        f"T{name[1:]} loads them in about {format_duration(verdict.required_bytes / speed)} ({format_bytes(speed)}/s)"
-    )
+    seconds = verdict.required_bytes / speed
+    duration = "under a second" if seconds < 1 else f"about {format_duration(seconds)}"
+    return f"T{name[1:]} loads them in {duration} ({format_bytes(speed)}/s)"
 
 
 def _against(other: Verdict, best: Verdict, *, speeds: Speeds) -> str:

@@ -158,10 +158,10 @@ def newest_events(*, since: datetime | None = None, limit: int = 100) -> list[Ca
 
 
 def reserved_by_cache() -> dict[int, Promised]:
-    sums = {"size_bytes": Sum("remaining_bytes"), "files": Sum("file_count"), "repos": Count("pk")}
+    by_cache = Reservation.objects.values("cache")
+    rows = by_cache.annotate(size_bytes=Sum("remaining_bytes"), files=Sum("file_count"), repos=Count("pk"))
     return {
-        row["cache"]: Promised(row["size_bytes"], space.inodes_needed(row["files"], repos=row["repos"]))
-        for row in Reservation.objects.values("cache").annotate(**sums)
+        row["cache"]: Promised(row["size_bytes"], space.inodes_needed(row["files"], repos=row["repos"])) for row in rows
     }
 
 

@@ -35,11 +35,21 @@ def skip_or_fail(reason: str) -> None:
 
 @pytest.fixture
 def mount() -> Iterator[Callable[..., Path]]:
-    """`mount(folder, size="16m")` puts a tmpfs there, `mount(folder, image=file)` an ext4 image, `bind=` a folder."""
+    """`mount(folder, size="16m")` puts a tmpfs there, `mount(folder, image=file)` an ext4 image, `bind=` a folder.
+
+    `inodes` are how many files and folders the tmpfs takes.
+    """
     mounted: list[Path] = []
 
-    def do(folder: Path, *, size: str = "16m", image: Path | None = None, bind: Path | None = None) -> Path:
-        kind = ["-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
+    def do(
+        folder: Path,
+        *,
+        size: str = "16m",
+        inodes: int | None = None,
+        image: Path | None = None,
+        bind: Path | None = None,
+    ) -> Path:
+        kind = ["-t", "tmpfs", "-o", f"size={size}" + (f",nr_inodes={inodes}" if inodes else ""), "tmpfs"]
         if image or bind:
             kind = ["-o", "loop", str(image)] if image else ["--bind", str(bind)]
         folder.mkdir(exist_ok=True)

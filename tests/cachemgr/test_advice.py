@@ -95,6 +95,15 @@ def test_the_reason_names_the_free_share_and_how_long_each_drive_would_take() ->
     )
 
 
+@pytest.mark.parametrize(
+    ("speed", "words"), [(2 * GB, "in about 1 s (2.0 GB/s)"), (2 * GB + 1, "in under a second (2.0 GB/s)")]
+)
+def test_what_loads_at_once_does_not_take_about_0_seconds(speed: int, words: str) -> None:
+    """2 GB are to be loaded."""
+    reason = of_two(verdict("primary"), verdict("secondary"), speeds=(speed, None)).reason
+    assert f"The primary cache loads them {words}." in reason
+
+
 def test_a_speed_that_nobody_measured_is_not_made_up() -> None:
     reason = of_two(verdict("primary"), verdict("secondary")).reason
     assert "How fast the primary cache reads is not measured yet." in reason

@@ -1,6 +1,7 @@
 """A beat that is silent gets a stand-in, and a worker that was away wakes up to one measurement. Real workers, a real
 broker, a real database."""
 
+import json
 import os
 import shutil
 import signal
@@ -23,9 +24,13 @@ from cachemgr.monitor import measure_cache
 from cachemgr.watchdog import Watch
 from homelab.launch import programs
 from tests.cachemgr.broker import Broker, running_broker
+from tests.cachemgr.clock import make_clock
 from tests.e2e.server import PROJECT, make_environment, wait_for
 
 MEASURE = "cachemgr.tasks.measure_caches"
+THIN = "cachemgr.tasks.thin_history"
+SENT_BY_BEAT = "Scheduler: Sending due task"
+STANDS_IN = "beat is dead, or waits because the clock was set back"
 
 # The rule
 
@@ -84,6 +89,17 @@ class Site:
         """When the caches were measured."""
         return [moment for (moment,) in self.rows("SELECT taken_at FROM cachemgr_cachesnapshot ORDER BY taken_at")]
 
+    def newest(self) -> list[str]:
+        """When each cache was measured last, whatever the clock did since."""
+        query = "SELECT taken_at FROM cachemgr_cachesnapshot WHERE id IN (SELECT latest_id FROM cachemgr_cache)"
+        return [moment for (moment,) in self.rows(query)]
+
+    def ages(self) -> list[int]:
+        """How many seconds old the figures are, as the shell and the API say it."""
+        command = [sys.executable, "manage.py", "cache_stats", "--json"]
+        answer = subprocess.run(command, cwd=PROJECT, env=self.environment, capture_output=True, check=True).stdout
+        return [json.loads(answer)[location]["age_seconds"] for location in ("primary", "secondary")]
+
     @contextmanager
     def running(self, *command: str) -> Iterator["Running"]:
         log = self.folder / f"{len(list(self.folder.glob('*.log')))}.log"
@@ -136,13 +152,14 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 @pytest.fixture
 def make_site(tmp_path: Path, broker: Broker, empty_database: Path):
-    def make(*, interval_seconds: int) -> Site:
+    def make(*, interval_seconds: int, **settings: str) -> Site:
         environment = make_environment(
             tmp_path,
             port=1,
             REDIS_URL=f"redis+socket://{tmp_path / 'b.sock'}",
             CACHE_MONITOR_INTERVAL_SECONDS=str(interval_seconds),
             PYTHONUNBUFFERED="1",
+            **settings,
         )
         (tmp_path / "data").mkdir()
         shutil.copy(empty_database, tmp_path / "data/db.sqlite3")
@@ -163,10 +180,28 @@ def test_when_beat_is_killed_the_worker_measures_by_itself_and_says_so(make_site
         beat = wait_for(worker.beat)
         beat.kill()
         wait_for(lambda: not beat.is_running() or beat.status() == psutil.STATUS_ZOMBIE)
-        wait_for(lambda: worker.has_said("beat is dead, or waits because the clock was set back"))
+        wait_for(lambda: worker.has_said(STANDS_IN))
         last_of_beat = site.measurements()[-1]
         wait_for(lambda: site.measurements()[-1] > last_of_beat)
-        wait_for(lambda: worker.has_said("Task registry.tasks.reconcile_jobs") >= 2)
+        wait_for(lambda: worker.has_said(f"Task {THIN}") >= 2)  # received and done; beat sends it once a day
+
+
+def test_when_the_clock_is_set_back_beat_falls_silent_and_the_worker_measures_by_itself(make_site, tmp_path) -> None:
+    """A beat that waits until the clock is where it was; its worker lives by the same clock, and goes on."""
+    clock = make_clock(tmp_path)
+    site = make_site(interval_seconds=1, **clock.environment)
+    with site.running(*worker_command(site, with_beat=True)) as worker:
+        wait_for(lambda: len(site.measurements()) >= 4)
+        sent, begun = worker.has_said(SENT_BY_BEAT), site.measurements()[0]
+        clock.set_back()
+        assert all(0 <= age < 60 for age in site.ages())  # of figures from the future
+        wait_for(lambda: worker.has_said(STANDS_IN))
+        wait_for(lambda: max(site.newest()) < begun)
+        wait_for(lambda: worker.has_said(f"Task {THIN}") >= 2)  # received and done; beat sends it once a day
+        assert all(0 <= age < 60 for age in site.ages())
+        assert worker.has_said(SENT_BY_BEAT) <= sent + 1 and worker.beat()  # one may have been on its way
+        clock.set_right()
+        wait_for(lambda: min(site.newest()) > begun)  # beat itself looks at the clock every five minutes
 
 
 def test_a_worker_that_was_away_makes_one_measurement_when_it_comes_back(make_site, broker: Broker) -> None:

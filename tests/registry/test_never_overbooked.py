@@ -1,6 +1,7 @@
 """Whatever the order of registrations, downloads and removals: nothing is ever promised that there is no room for.
 
-The services, the database and the measurements are the real ones; two caches share a real, small drive.
+The services, the database and the measurements are the real ones; two caches share a real, small drive, which takes
+few files.
 """
 
 import os
@@ -19,14 +20,16 @@ from cachemgr.layout import repo_folder
 from cachemgr.models import Cache, CachedRepo, CacheSnapshot, Reservation
 from cachemgr.monitor import measure_cache, measure_caches
 from cachemgr.services import sync_configured_caches
-from registry import services
-from registry.models import Job, ModelRegistry
+from cachemgr.space import USUAL_FILES, inodes_needed
+from registry import jobs, services
+from registry.models import Job, ModelQuerySet, ModelRegistry
 from tests.cachemgr.conftest import mount  # noqa: F401  (a fixture)
 from tests.factories import loadable_files, make_cached_repo
 
 pytestmark = [pytest.mark.django_db, pytest.mark.root]
 MB = 10**6
 RESERVE_BYTES = 4 * MB
+INODES = 900  # four models that nobody counted the files of
 PLACES = st.sampled_from(["primary", "secondary"])
 
 
@@ -93,7 +96,7 @@ class Bookings(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         """What was half done goes; the model is still wanted, and its promise grows back with the next scan."""
         model = self.draw_model(data)
-        services.cancel_job(services.request_download(model))
+        jobs.cancel_job(services.request_download(model))
         shutil.rmtree(self.folder(model), ignore_errors=True)
         self.landed[model.model_name] = 0
         measure_cache(services.cache_of(model))
@@ -128,7 +131,7 @@ class Bookings(RuleBasedStateMachine):
     def foreign_bytes_come(self, size_mb: int) -> None:
         """Into what nobody was promised: others who fill promised space make every promise void."""
         room = self.unpromised_bytes() - RESERVE_BYTES
-        if size_mb * MB <= room:
+        if size_mb * MB <= room and self.unpromised_inodes() > 0:
             self.count += 1
             (self.drive / "foreign" / str(self.count)).write_bytes(b"\1" * size_mb * MB)
 
@@ -157,19 +160,31 @@ class Bookings(RuleBasedStateMachine):
 
     @invariant()
     def promises_are_never_void(self) -> None:
-        assert self.unpromised_bytes() >= 0
+        assert self.unpromised_bytes() >= 0 and self.unpromised_inodes() >= 0
 
     def unpromised_bytes(self) -> int:
         figures = os.statvfs(self.drive)
         return figures.f_bavail * figures.f_frsize - sum(self.to_come_bytes(cache) for cache in Cache.objects.all())
+
+    def unpromised_inodes(self) -> int:
+        """What is free when every model that is still to come has all its files."""
+        to_come = [inodes_needed(USUAL_FILES) - self.taken_inodes(model) for model in self.waiting()]
+        return os.statvfs(self.drive).f_favail - sum(to_come)
+
+    def taken_inodes(self, model: ModelRegistry) -> int:
+        folder = self.folder(model)
+        return len([folder, *folder.rglob("*")]) if folder.exists() else 0
 
     def used_bytes(self, cache: Cache) -> int:
         files = [path for path in Path(cache.path).rglob("*") if path.is_file() and not path.is_symlink()]
         return sum(path.stat().st_size for path in files)
 
     def to_come_bytes(self, cache: Cache) -> int:
-        waiting = ModelRegistry.objects.in_cache(cache).exclude(status="ready")
+        waiting = self.waiting().in_cache(cache)
         return sum((model.size_bytes or 0) - self.landed.get(model.model_name, 0) for model in waiting)
+
+    def waiting(self) -> ModelQuerySet:
+        return ModelRegistry.objects.exclude(status="ready")
 
     def folder(self, model: ModelRegistry) -> Path:
         return Path(services.cache_path_of(model)) / repo_folder(model.hf_path)
@@ -181,7 +196,7 @@ class Bookings(RuleBasedStateMachine):
 def test_nothing_is_ever_overbooked(db, settings, tmp_path: Path, mount: Callable[..., Path]) -> None:  # noqa: F811
     drive = tmp_path / "drive"
     drive.mkdir()
-    mount(drive, size="96m")
+    mount(drive, size="96m", inodes=INODES)
     settings.PRIMARY_CACHE_PATH, settings.SECONDARY_CACHE_PATH = drive / "primary", drive / "secondary"
     settings.DISK_RESERVE_BYTES = RESERVE_BYTES
     Cache.objects.all().delete()
