@@ -76,12 +76,23 @@ def check(cache: Cache, *, required_bytes: int, required_files: int = USUAL_FILE
     return judge(cache, current_snapshot(cache), required_bytes=required_bytes, required_files=required_files)
 
 
-def judge(cache: Cache, measured: CacheSnapshot, *, required_bytes: int, required_files: int = USUAL_FILES) -> Verdict:
-    """Would it fit, by this measurement and by the promises that stand at this moment? Asks no drive."""
+def judge(
+    cache: Cache,
+    measured: CacheSnapshot,
+    *,
+    required_bytes: int,
+    required_files: int = USUAL_FILES,
+    lying_bytes: int = 0,
+) -> Verdict:
+    """Would it fit, by this measurement and by the promises that stand at this moment? Asks no drive.
+
+    `lying_bytes` of them lie on the cache's filesystem already, in another cache.
+    """
     verdict = space.check_space(
         figures_now(cache, measured),
         required_bytes=required_bytes,
         required_files=required_files,
+        lying_bytes=lying_bytes,
         rules=current_rules(),
     )
     return replace(verdict, would_make_room=_who_would_make_room(verdict, cache=cache, measured=measured))
@@ -119,6 +130,7 @@ class Booking:
     """What is to come into a cache: bytes of one repo. `owner` is a key such as `model:7` and has one booking.
 
     `replaced_bytes` of unfinished downloads lie in the repo's folder, and are removed before the first byte comes.
+    `lying_bytes` lie on the cache's filesystem already: they only get another name.
     """
 
     owner: str
@@ -126,6 +138,7 @@ class Booking:
     required_bytes: int
     required_files: int = USUAL_FILES
     replaced_bytes: int = 0
+    lying_bytes: int = 0
 
 
 def book(cache: Cache, booking: Booking, *, measured: CacheSnapshot) -> Verdict:
@@ -138,7 +151,13 @@ def book(cache: Cache, booking: Booking, *, measured: CacheSnapshot) -> Verdict:
     cache = rows[cache.pk]  # with the limit that counts now
     Reservation.objects.filter(owner=booking.owner).delete()
     more_bytes = max(0, booking.required_bytes - booking.replaced_bytes)
-    verdict = judge(cache, measured, required_bytes=more_bytes, required_files=booking.required_files)
+    verdict = judge(
+        cache,
+        measured,
+        required_bytes=more_bytes,
+        required_files=booking.required_files,
+        lying_bytes=booking.lying_bytes,
+    )
     if verdict.is_refusal:
         raise shortage(verdict, cache=cache, measured=measured)
     folder = repo_folder(booking.repo_id)

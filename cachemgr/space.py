@@ -147,10 +147,15 @@ class _Bound:
 
 
 def check_space(
-    figures: CacheFigures, *, required_bytes: int, rules: Rules, required_files: int = USUAL_FILES
+    figures: CacheFigures,
+    *,
+    required_bytes: int,
+    rules: Rules,
+    required_files: int = USUAL_FILES,
+    lying_bytes: int = 0,
 ) -> Verdict:
-    """Would so many more bytes fit, in so many files?"""
-    bound = _tightest(figures, required_files=required_files, rules=rules)
+    """Would so many more bytes fit, in so many files? `lying_bytes` of them lie on its filesystem already."""
+    bound = _tightest(figures, required_files=required_files, rules=rules, lying_bytes=lying_bytes)
     projected = figures.filled_bytes + figures.promised_bytes + required_bytes
     sufficient = figures.is_usable and required_bytes <= max(0, bound.room_bytes)
     verdict = Verdict(
@@ -179,7 +184,7 @@ def inodes_needed(required_files: int, *, repos: int = 1) -> int:
     return _INODES_PER_REPO * repos + _INODES_PER_FILE * required_files
 
 
-def _tightest(figures: CacheFigures, *, required_files: int, rules: Rules) -> _Bound:
+def _tightest(figures: CacheFigures, *, required_files: int, rules: Rules, lying_bytes: int = 0) -> _Bound:
     if not figures.is_usable:
         return _Bound("unavailable", 0, "it is not available")
     needed, own = inodes_needed(required_files), figures.pools[0]
@@ -187,15 +192,13 @@ def _tightest(figures: CacheFigures, *, required_files: int, rules: Rules) -> _B
         words = f"about {needed} inodes are needed, and its filesystem has {own.inodes_free} left"
         promised = f", with {own.inodes_reserved} promised already" if own.inodes_reserved else ""
         return _Bound("inodes", 0, words + promised)
-    return min(_bounds(figures, rules=rules), key=lambda bound: bound.room_bytes)
+    return min(_bounds(figures, rules=rules, lying_bytes=lying_bytes), key=lambda bound: bound.room_bytes)
 
 
-def _bounds(figures: CacheFigures, *, rules: Rules) -> tuple[_Bound, ...]:
+def _bounds(figures: CacheFigures, *, rules: Rules, lying_bytes: int = 0) -> tuple[_Bound, ...]:
     disks = tuple(
         _Bound(
-            "disk",
-            pool.free_bytes - pool.reserved_bytes - rules.disk_reserve_bytes,
-            f"the free space of {pool.name} is what binds",
+            "disk", _room_in(pool, rules=rules, lying_bytes=lying_bytes), f"the free space of {pool.name} is what binds"
         )
         for pool in figures.pools
     )
@@ -203,6 +206,12 @@ def _bounds(figures: CacheFigures, *, rules: Rules) -> tuple[_Bound, ...]:
         return disks
     in_limit = figures.limit_bytes - figures.used_bytes - figures.reserved_bytes
     return _Bound("limit", in_limit, "its limit is what binds"), *disks
+
+
+def _room_in(pool: Pool, *, rules: Rules, lying_bytes: int) -> int:
+    """What lies there already takes no more of it, however full the disk is."""
+    room_bytes = pool.free_bytes - pool.reserved_bytes - rules.disk_reserve_bytes
+    return max(0, room_bytes) + lying_bytes if lying_bytes else room_bytes
 
 
 def limit_that_fits(verdict: Verdict, *, rules: Rules) -> int | None:

@@ -363,3 +363,13 @@ def test_when_the_missing_bytes_have_left_it_fits(figures: CacheFigures, require
         pools=tuple(replace(pool, free_bytes=pool.free_bytes + freed) for pool in figures.pools),
     )
     assert check_space(after, required_bytes=required, rules=rules).sufficient
+
+
+def test_what_lies_on_the_disk_already_needs_no_room_on_it_but_in_the_limit() -> None:
+    full = replace(PLAIN, used_bytes=10 * GB, pools=(Pool(0, 0),))
+    assert not check_space(full, required_bytes=GB, rules=RULES).sufficient
+    assert check_space(full, required_bytes=GB, lying_bytes=GB, rules=RULES).sufficient
+    beyond = check_space(full, required_bytes=91 * GB, lying_bytes=91 * GB, rules=RULES)
+    assert (beyond.sufficient, beyond.limiting_factor, beyond.shortfall_bytes) == (False, "limit", GB)
+    custom = check_space(replace(full, limit_bytes=None), required_bytes=91 * GB, lying_bytes=91 * GB, rules=RULES)
+    assert custom.sufficient
