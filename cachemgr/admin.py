@@ -1,13 +1,16 @@
-"""The admin of caches: what was found and measured, to look at."""
+"""The admin of caches: what was found and measured, to look at; and the trash."""
 
-from django.contrib import admin
-from django.db.models import Model
-from django.http import HttpRequest
+from django.contrib import admin, messages
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
-from cachemgr.models import Cache, CachedRepo, CacheEvent, CacheSnapshot
+from cachemgr import trash
+from cachemgr.models import Cache, CachedRepo, CacheEvent, CacheSnapshot, TrashedRepo
 from cachemgr.units import format_bytes
+from homelab.errors import HomelabError
 
 
 class LookOnlyAdmin(ModelAdmin):
@@ -73,3 +76,52 @@ class CacheEventAdmin(LookOnlyAdmin):
     list_filter = ("kind", "cache__location")
     list_select_related = ("cache",)
     search_fields = ("message",)
+
+
+@admin.register(TrashedRepo)
+class TrashedRepoAdmin(LookOnlyAdmin):
+    """Removed models that can come back: two actions, and the one that cannot be undone asks."""
+
+    list_display = ("title", "cache", "size", "frees", "removed_at", "goes_at", "state")
+    list_filter = ("cache__location",)
+    list_select_related = ("cache",)
+    search_fields = ("title", "folder")
+    actions = ("restore_selected", "empty_selected")
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return request.method == "POST" and obj is None  # the list's actions; a row is read-only
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return bool(request.user.is_staff)
+
+    @admin.action(description="Restore", permissions=["view"])
+    def restore_selected(self, request: HttpRequest, queryset: QuerySet[TrashedRepo]) -> None:
+        for entry in queryset.select_related("cache"):
+            try:
+                trash.restore(entry)
+            except HomelabError as error:
+                messages.error(request, error.message)
+            else:
+                messages.success(request, f"{entry.title} is back in {entry.cache.path}.")
+
+    @admin.action(description="Remove for good (asks first)", permissions=["view"])
+    def empty_selected(self, request: HttpRequest, queryset: QuerySet[TrashedRepo]) -> HttpResponse | None:
+        try:
+            loads = trash.weigh_entries(queryset.select_related("cache"))
+            if "sure" in request.POST:
+                messages.success(request, f"{format_bytes(trash.empty(loads))} are free again.")
+                return None
+        except HomelabError as error:
+            messages.error(request, error.message)
+            return None
+        freed_bytes = sum(load.weight.freed_bytes for load in loads)
+        asked = {"title": "Empty the trash", "loads": loads, "freed_bytes": freed_bytes}
+        return TemplateResponse(request, "cachemgr/empty_trash.html", self.admin_site.each_context(request) | asked)
+
+    @display(description="Size", ordering="size_bytes")
+    def size(self, obj: TrashedRepo) -> str:
+        return format_bytes(obj.size_bytes)
+
+    @display(description="Frees when emptied", ordering="freed_bytes")
+    def frees(self, obj: TrashedRepo) -> str:
+        return format_bytes(obj.freed_bytes)

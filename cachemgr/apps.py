@@ -8,8 +8,11 @@ class CachemgrConfig(AppConfig):
 
     def ready(self) -> None:
         from cachemgr import checks  # noqa: F401  (registers the system checks)
+        from cachemgr.recovery import follow_measurement
+        from cachemgr.signals import cache_measured
 
         post_migrate.connect(self.follow_settings, sender=self)
+        cache_measured.connect(follow_measurement)
 
     @staticmethod
     def follow_settings(**_: object) -> None:

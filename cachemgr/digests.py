@@ -2,22 +2,34 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _BLOCK_BYTES = 1 << 20
-_SHA256_DIGITS = 64
+_SHA1_DIGITS = 40
+
+
+class Hash(Protocol):
+    """What hashlib makes."""
+
+    def update(self, data: bytes | memoryview, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+def hash_like(digest: str, *, size_bytes: int) -> Hash:
+    """A hash to feed, of the kind that makes such a digest of a file of that size; sha256 where there is none yet."""
+    if len(digest) == _SHA1_DIGITS:
+        return hashlib.sha1(_git_head(size_bytes), usedforsecurity=False)
+    return hashlib.sha256()
 
 
 def digest_of(path: Path, *, like: str, on_bytes: Callable[[int], object] = int) -> str:
     """The file's hash, of the same kind as `like`. `on_bytes` hears of each block that was read."""
     with open(path, "rb") as file:
-        size_bytes = os.fstat(file.fileno()).st_size
-        digest = (
-            hashlib.sha256()
-            if len(like) == _SHA256_DIGITS
-            else hashlib.sha1(_git_head(size_bytes), usedforsecurity=False)
-        )
+        digest = hash_like(like, size_bytes=os.fstat(file.fileno()).st_size)
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
             on_bytes(len(block))

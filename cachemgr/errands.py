@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ STALL_SECONDS = 60.0
 _PROJECT = Path(__file__).resolve().parent.parent
 _TICK_SECONDS = 1.0
 _STOP_SECONDS = 3.0
+_hanging: "list[subprocess.Popen[str]]" = []
 
 Line = dict[str, Any]
 
@@ -79,6 +80,7 @@ def _lines(child: "subprocess.Popen[str]") -> Iterator[Line]:
 
 
 def _start(errand: Errand) -> "subprocess.Popen[str]":
+    _collect_hanging()
     child = subprocess.Popen(
         [*_priority(errand), sys.executable, "-m", errand.module],
         cwd=_PROJECT,
@@ -98,12 +100,36 @@ def _priority(errand: Errand) -> list[str]:
 
 
 def _end(child: "subprocess.Popen[str]") -> None:
-    """Asks first: the child cleans up. One that hangs on a drive is killed."""
+    """Asks first: the child cleans up. One that hangs on a drive is killed, and dies when the kernel lets it: until
+    then its output stays open, for the thread that reads it cannot be interrupted."""
     child.terminate()
+    assert child.stdin is not None
+    assert child.stdout is not None
+    if _is_over(child) or _is_over_after_kill(child):
+        child.stdout.close()
+    else:
+        _hanging.append(child)
+    with suppress(BrokenPipeError):
+        child.stdin.close()
+
+
+def _is_over_after_kill(child: "subprocess.Popen[str]") -> bool:
+    child.kill()
+    return _is_over(child)
+
+
+def _is_over(child: "subprocess.Popen[str]") -> bool:
     try:
         child.wait(timeout=_STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        child.kill()
-    for pipe in (child.stdin, child.stdout):
-        if pipe is not None:
-            pipe.close()
+        return False
+    return True
+
+
+def _collect_hanging() -> None:
+    """No zombies, and no open pipes: what died after all is waited for."""
+    for child in [each for each in _hanging if each.poll() is not None]:
+        with suppress(ValueError):  # another thread was faster
+            _hanging.remove(child)
+            assert child.stdout is not None
+            child.stdout.close()

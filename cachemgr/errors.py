@@ -5,6 +5,9 @@ HomelabError
     InvalidCachePath     a custom path is not acceptable; the code says why
   InsufficientSpace (507)  the bytes do not fit
   CacheUnavailable (503)   the drive is not there, hangs, or takes no writes
+  RepoBusy (409)           somebody holds the repo's folder: see locks.py
+  PlaceTaken (409)         a repo cannot come back from the trash: another one is in its place
+  NotInTrash (404)
   ErrandFailed (503)       work on a drive ended with a code of its own; `is_permanent` says whether to try again
 """
 
@@ -12,7 +15,7 @@ from typing import Any
 
 from cachemgr.space import Candidate, Verdict
 from cachemgr.units import GB, MB
-from homelab.errors import HomelabError, InvalidValue
+from homelab.errors import Conflict, HomelabError, InvalidValue, NotFound
 
 
 class InvalidCachePath(InvalidValue):
@@ -23,6 +26,18 @@ class InvalidCachePath(InvalidValue):
 class CacheUnavailable(HomelabError):
     code = "cache_unavailable"
     status = 503
+
+
+class RepoBusy(Conflict):
+    code = "model_busy"
+
+
+class PlaceTaken(Conflict):
+    code = "place_taken"
+
+
+class NotInTrash(NotFound):
+    code = "trash_entry_not_found"
 
 
 class ErrandFailed(HomelabError):

@@ -4,6 +4,8 @@ import re
 
 REPO_TYPES = ("model", "dataset", "space")
 HOUSE_FOLDER = ".homelab"
+TRASH = f"{HOUSE_FOLDER}/trash"
+STAGING = f"{HOUSE_FOLDER}/staging"
 MARKER_FILE = ".homelab-cache.json"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 

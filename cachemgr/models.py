@@ -1,11 +1,13 @@
 """What is remembered of caches: the rows, what each measurement found, and what is promised."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Self
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from cachemgr.layout import TRASH
 from cachemgr.space import USUAL_FILES
 
 
@@ -14,7 +16,8 @@ class CacheQuerySet(models.QuerySet["Cache"]):
         """Configured caches, and others as long as something is known to live there; each with its latest snapshot."""
         repos = CachedRepo.objects.filter(cache=models.OuterRef("pk"))
         promises = Reservation.objects.filter(cache=models.OuterRef("pk"))
-        lives_there = models.Exists(repos) | models.Exists(promises)
+        trashed = TrashedRepo.objects.filter(cache=models.OuterRef("pk"))
+        lives_there = models.Exists(repos) | models.Exists(promises) | models.Exists(trashed)
         custom = models.Q(location=Cache.Location.CUSTOM)
         kept = self.filter(models.Q(is_configured=True) | custom | lives_there)
         return kept.select_related("latest").order_by("pk")
@@ -194,3 +197,54 @@ class Reservation(models.Model):
     def shrink_to(self, *, folder_bytes: int) -> None:
         landed = max(0, folder_bytes - self.baseline_bytes)
         self.remaining_bytes = max(0, self.total_bytes - landed)
+
+
+class TrashedRepo(models.Model):
+    """A repo's folder in the trash of its cache: `<cache>/.homelab/trash/<name>/<folder>`.
+
+    leaving --> trashed --> purging --> (no row)
+       |          ^ |
+       |          | '--> restoring --> (no row)
+       v          '--------'
+    (no row: it never left)
+
+    The row comes before what happens on the drive, and tells after a crash what was wanted; the drive tells how far it
+    came.
+    """
+
+    class State(models.TextChoices):
+        LEAVING = "leaving"
+        TRASHED = "trashed"
+        RESTORING = "restoring"
+        PURGING = "purging"
+
+    cache = models.ForeignKey(Cache, on_delete=models.CASCADE, related_name="trashed")
+    name = models.CharField(max_length=64, help_text="Of its own folder in the trash.")
+    folder = models.CharField(max_length=255)
+    title = models.CharField(max_length=200, help_text="What the user called it.")
+    state = models.CharField(max_length=16, choices=State, default=State.LEAVING)
+    file_count = models.IntegerField(default=0)
+    size_bytes = models.BigIntegerField(default=0)
+    freed_bytes = models.BigIntegerField(
+        default=0, help_text="What the disk gets back when it is emptied, as it was weighed when it left."
+    )
+    remembered = models.JSONField(default=dict, blank=True, help_text="What the registry needs to take it back.")
+    removed_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["cache", "name"], name="one_row_per_name_in_the_trash")]
+        ordering = ["removed_at", "pk"]
+        verbose_name = "removed repo"
+
+    def __str__(self) -> str:
+        return f"{self.title} in the trash of {self.cache.location}"
+
+    @property
+    def holder(self) -> str:
+        """Where it lies now, below the cache."""
+        return f"{TRASH}/{self.name}/{self.folder}"
+
+    @property
+    def goes_at(self) -> datetime:
+        """From then on it is emptied by itself."""
+        return self.removed_at + timedelta(days=settings.TRASH_DAYS)

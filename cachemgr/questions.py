@@ -10,6 +10,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from cachemgr.cleaning import CLASSES
 from cachemgr.models import Cache
 from cachemgr.units import MB
 
@@ -102,6 +103,19 @@ class AdoptionSerializer(PlaceSerializer):
 
     create = serializers.BooleanField(default=False)  # type: ignore[assignment]  # a field, taken off the class by DRF
     replace = serializers.BooleanField(default=False)
+
+
+class EmptyTrashQuestionSerializer(serializers.Serializer[Any]):
+    """With `dry_run` nothing is emptied: the answer says what it would free now, exactly."""
+
+    dry_run = serializers.BooleanField(default=False)
+
+
+class CleanQuestionSerializer(serializers.Serializer[Any]):
+    """What is to be cleaned up: one class at least, for nothing goes that was not named."""
+
+    classes = serializers.ListField(child=serializers.ChoiceField(choices=list(CLASSES)), allow_empty=False)
+    dry_run = serializers.BooleanField(default=False)
 
 
 class RecommendQuestionSerializer(serializers.Serializer[Any]):

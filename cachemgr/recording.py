@@ -2,6 +2,7 @@
 of the promised bytes has landed. So used plus reserved is the same for every reader, at every moment.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from cachemgr.drive_report import ANSWERING
 from cachemgr.drives import DriveReport
 from cachemgr.memory import store_repos, why_distrusted
 from cachemgr.models import Cache, CacheSnapshot, Reservation
-from cachemgr.report import CacheReport, ForeignReport, RepoReport
+from cachemgr.report import CacheReport, ForeignReport
 
 _FOREIGN_SHOWN = 200  # a path that is no cache at all may hold anything
 
@@ -124,7 +125,7 @@ def _remember_scan(cache: Cache, contents: CacheReport, *, found: Measurement) -
     if found.is_full:
         cache.full_scan_at = found.taken_at
     store_repos(cache, contents.repos)
-    _shrink_reservations(cache, contents.repos)
+    _shrink_reservations(cache, contents)
 
 
 def _as_json(foreign: Iterable[ForeignReport]) -> list[dict[str, object]]:
@@ -133,8 +134,9 @@ def _as_json(foreign: Iterable[ForeignReport]) -> list[dict[str, object]]:
     return [asdict(each) for each in in_order[:_FOREIGN_SHOWN]]
 
 
-def _shrink_reservations(cache: Cache, repos: Iterable[RepoReport]) -> None:
-    sizes = {repo.folder: repo.size_bytes for repo in repos}
+def _shrink_reservations(cache: Cache, contents: CacheReport) -> None:
+    """By what lies in the repo's folder, and by what a move has staged for it."""
+    sizes = Counter({repo.folder: repo.size_bytes for repo in contents.repos}) + Counter(contents.staged)
     for reservation in Reservation.objects.filter(cache=cache):
-        reservation.shrink_to(folder_bytes=sizes.get(reservation.folder, 0))
+        reservation.shrink_to(folder_bytes=sizes[reservation.folder])
         reservation.save(update_fields=["remaining_bytes"])

@@ -142,7 +142,8 @@ class CacheReport:
     """`used_bytes` is everything below the path, each inode once, foreign files and our own included. The Hub's lock
     files are empty, and nobody looks into their folder.
 
-    `distrust` says why folder times could not be trusted, so that all was read; "" where they were.
+    `distrust` says why folder times could not be trusted, so that all was read; "" where they were. `staged` are bytes
+    by repo folder that moves have brought so far, and that have not got their final names.
     """
 
     used_bytes: int
@@ -152,6 +153,7 @@ class CacheReport:
     problems: tuple[str, ...]
     reread_count: int  # repos that were read; the others were as remembered
     distrust: str = ""
+    staged: dict[str, int] = field(default_factory=dict)
 
     @property
     def foreign_bytes(self) -> int:

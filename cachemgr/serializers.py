@@ -1,10 +1,11 @@
 """JSON of the caches: what is answered, with sizes for people and exact ones."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rest_framework import serializers
 
-from cachemgr.models import Cache, CacheEvent, CacheSnapshot
+from cachemgr.models import Cache, CacheEvent, CacheSnapshot, TrashedRepo
 from cachemgr.questions import MegabytesField
 from cachemgr.stats import CacheLine
 from cachemgr.units import GB
@@ -142,6 +143,83 @@ class EventSerializer(serializers.ModelSerializer[CacheEvent]):
         fields = ["happened_at", "cache_location", "cache_path", "kind", "before", "after", "message", "sent_at"]
 
 
+class TrashedRepoSerializer(serializers.ModelSerializer[TrashedRepo]):
+    """A removed repo. `freed_bytes` is what the disk gets back when it is emptied, as weighed when it was removed; from
+    `goes_at` on it is emptied by itself."""
+
+    cache_location = serializers.CharField(source="cache.location")
+    cache_path = serializers.CharField(source="cache.path")
+    size_gb = GigabytesField(source="size_bytes")
+    freed_gb = GigabytesField(source="freed_bytes")
+    goes_at = serializers.DateTimeField()
+
+    class Meta:
+        model = TrashedRepo
+        fields = [
+            "id",
+            "title",
+            "folder",
+            "cache_location",
+            "cache_path",
+            "file_count",
+            "size_gb",
+            "size_bytes",
+            "freed_gb",
+            "freed_bytes",
+            "removed_at",
+            "goes_at",
+        ]
+
+
+class TrashSerializer(serializers.Serializer[Any]):
+    """Oldest first."""
+
+    entries = TrashedRepoSerializer(many=True)
+    freed_gb = GigabytesField(source="freed_bytes")
+    freed_bytes = serializers.IntegerField()
+
+
+class ItemSerializer(serializers.Serializer[Any]):
+    """A cleaning.Item."""
+
+    name = serializers.CharField()
+    why = serializers.CharField()
+    freed_bytes = serializers.IntegerField()
+
+
+class ClassFindingsSerializer(serializers.Serializer[Any]):
+    """A cleaning.ClassFindings: `items` are the largest, `count` is of all."""
+
+    name = serializers.CharField()
+    title = serializers.CharField()
+    count = serializers.IntegerField()
+    freed_gb = GigabytesField(source="weight.freed_bytes")
+    freed_bytes = serializers.IntegerField(source="weight.freed_bytes")
+    items = ItemSerializer(many=True)
+
+
+class CacheFindingsSerializer(serializers.Serializer[Any]):
+    """A cleaning.CacheFindings: `skipped` says why a cache was not looked at, `busy` are repos that somebody uses."""
+
+    cache_location = serializers.CharField(source="cache.location")
+    cache_path = serializers.CharField(source="cache.path")
+    skipped = serializers.CharField()
+    problem = serializers.CharField()
+    busy = serializers.ListField(child=serializers.CharField())
+    classes = ClassFindingsSerializer(many=True)
+    freed_bytes = serializers.IntegerField(source="weight.freed_bytes")
+
+
+class CleanSerializer(serializers.Serializer[Any]):
+    """A cleaning.CleanPlan: what could go, or what is gone."""
+
+    classes = serializers.ListField(child=serializers.CharField(), source="names")
+    count = serializers.IntegerField()
+    freed_gb = GigabytesField(source="freed_bytes")
+    freed_bytes = serializers.IntegerField()
+    caches = CacheFindingsSerializer(many=True)
+
+
 def stats_body(lines: list[CacheLine], *, threshold: float) -> dict[str, Any]:
     """`{"primary", "secondary", "custom": [...]}`: a cache that left `.env` is listed with the custom ones."""
     by_location = {line.cache.location: line for line in lines if line.cache.is_configured}
@@ -157,3 +235,7 @@ def stats_body(lines: list[CacheLine], *, threshold: float) -> dict[str, Any]:
             }
         ).data
     )
+
+
+def trash_body(entries: Sequence[TrashedRepo], *, freed_bytes: int) -> dict[str, Any]:
+    return dict(TrashSerializer({"entries": entries, "freed_bytes": freed_bytes}).data)

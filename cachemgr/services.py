@@ -129,8 +129,9 @@ def weigh(verdicts: Sequence[Verdict]) -> Recommendation:
 class Booking:
     """What is to come into a cache: bytes of one repo. `owner` is a key such as `model:7` and has one booking.
 
-    `replaced_bytes` of unfinished downloads lie in the repo's folder, and are removed before the first byte comes.
-    `lying_bytes` lie on the cache's filesystem already: they only get another name.
+    `replaced_bytes` of unfinished downloads lie in the repo's folder, and become part of what comes.
+    `lying_bytes` lie on the cache's filesystem already: they only get another name. `linked_bytes` come on top of what
+    is required: they lie in other repos of the very cache, and get another name in this one.
     """
 
     owner: str
@@ -139,6 +140,7 @@ class Booking:
     required_files: int = USUAL_FILES
     replaced_bytes: int = 0
     lying_bytes: int = 0
+    linked_bytes: int = 0
 
 
 def book(cache: Cache, booking: Booking, *, measured: CacheSnapshot) -> Verdict:
@@ -168,7 +170,7 @@ def book(cache: Cache, booking: Booking, *, measured: CacheSnapshot) -> Verdict:
         folder=folder,
         total_bytes=booking.required_bytes,
         remaining_bytes=more_bytes,
-        baseline_bytes=max(0, present.size_bytes - booking.replaced_bytes) if present else 0,
+        baseline_bytes=max(0, present.size_bytes - booking.replaced_bytes if present else 0) + booking.linked_bytes,
         file_count=booking.required_files,
     )
     return verdict

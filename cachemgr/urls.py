@@ -9,5 +9,9 @@ urlpatterns = [
     path("recommend", views.CacheRecommendView.as_view(), name="cache-recommend"),
     path("history", views.CacheHistoryView.as_view(), name="cache-history"),
     path("events", views.CacheEventsView.as_view(), name="cache-events"),
+    path("trash", views.TrashView.as_view(), name="cache-trash"),
+    path("trash/<int:pk>", views.TrashedRepoView.as_view(), name="cache-trash-entry"),
+    path("trash/<int:pk>/restore", views.RestoreView.as_view(), name="cache-trash-restore"),
+    path("clean", views.CleanView.as_view(), name="cache-clean"),
     path("adopt", views.CacheAdoptView.as_view(), name="cache-adopt"),
 ]

@@ -1,5 +1,6 @@
 """`/api/cache/…`: doors to the services."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -9,11 +10,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from cachemgr import history, monitor, services
+from cachemgr import cleaning, history, monitor, services, trash
 from cachemgr.errors import CacheUnavailable
+from cachemgr.models import TrashedRepo
 from cachemgr.questions import (
     AdoptionSerializer,
     CacheQuestionSerializer,
+    CleanQuestionSerializer,
+    EmptyTrashQuestionSerializer,
     EventsQuestionSerializer,
     HistoryQuestionSerializer,
     RecommendQuestionSerializer,
@@ -21,11 +25,15 @@ from cachemgr.questions import (
 from cachemgr.serializers import (
     CacheLineSerializer,
     CacheStatsSerializer,
+    CleanSerializer,
     EventSerializer,
     RecommendationSerializer,
     SnapshotSerializer,
+    TrashedRepoSerializer,
+    TrashSerializer,
     VerdictSerializer,
     stats_body,
+    trash_body,
 )
 from cachemgr.stats import cache_lines, newest_events
 
@@ -122,6 +130,69 @@ class CacheAdoptView(APIView):
             raise CacheUnavailable(snapshot.message)
         (line,) = [line for line in cache_lines() if line.cache == cache]
         return Response(CacheLineSerializer(line).data)
+
+
+class TrashView(APIView):
+    """Removed repos that can still come back."""
+
+    @extend_schema(responses=TrashSerializer)
+    def get(self, request: Request) -> Response:
+        entries = list(trash.entries())
+        return Response(trash_body(entries, freed_bytes=sum(entry.freed_bytes for entry in entries)))
+
+    @extend_schema(parameters=[EmptyTrashQuestionSerializer], responses=TrashSerializer)
+    def delete(self, request: Request) -> Response:
+        """Empties it, for good. Answers what was in it, and what that freed."""
+        return _empty_trash(request, list(trash.entries()))
+
+
+class TrashedRepoView(APIView):
+    """One removed repo."""
+
+    @extend_schema(responses=TrashedRepoSerializer)
+    def get(self, request: Request, pk: int) -> Response:
+        return Response(TrashedRepoSerializer(trash.find_entry(pk)).data)
+
+    @extend_schema(parameters=[EmptyTrashQuestionSerializer], responses=TrashSerializer)
+    def delete(self, request: Request, pk: int) -> Response:
+        """Removes it for good."""
+        return _empty_trash(request, [trash.find_entry(pk)])
+
+
+def _empty_trash(request: Request, entries: Sequence[TrashedRepo]) -> Response:
+    question = EmptyTrashQuestionSerializer(data=request.query_params.dict())
+    question.is_valid(raise_exception=True)
+    loads = trash.weigh_entries(entries)
+    body = trash_body([load.entry for load in loads], freed_bytes=sum(load.weight.freed_bytes for load in loads))
+    if not question.validated_data["dry_run"]:
+        trash.empty(loads)
+    return Response(body)
+
+
+class RestoreView(APIView):
+    """Puts a removed repo back in its place, and its model into the registry."""
+
+    @extend_schema(request=None, responses={204: None})
+    def post(self, request: Request, pk: int) -> Response:
+        trash.restore(trash.find_entry(pk))
+        return Response(status=204)
+
+
+class CleanView(APIView):
+    """What lies in the caches that nobody needs, class by class, with its bytes."""
+
+    @extend_schema(responses=CleanSerializer)
+    def get(self, request: Request) -> Response:
+        """Asks every drive and changes nothing."""
+        return Response(CleanSerializer(cleaning.plan_clean()).data)
+
+    @extend_schema(request=CleanQuestionSerializer, responses=CleanSerializer)
+    def post(self, request: Request) -> Response:
+        """Removes these classes for good, and answers what is gone."""
+        question = CleanQuestionSerializer(data=query_and_body(request))
+        question.is_valid(raise_exception=True)
+        plan = cleaning.plan_clean(question.validated_data["classes"])
+        return Response(CleanSerializer(plan if question.validated_data["dry_run"] else plan.execute()).data)
 
 
 def query_and_body(request: Request) -> dict[str, Any]:

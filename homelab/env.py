@@ -67,6 +67,16 @@ class Reader:
             raise wrong(name, text, wanted)
         return float(text)
 
+    def optional_number(self, name: str, *, minimum: float) -> float | None:
+        """None where it is not set."""
+        return self.number(name, minimum, minimum=minimum) if self.text(name) else None
+
+    def choice(self, name: str, default: str, *, among: Sequence[str]) -> str:
+        text = self.text(name, default).lower()
+        if text not in among:
+            raise wrong(name, text, " or ".join(among))
+        return text
+
     def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
         number = self.number(name, default, minimum=minimum, maximum=maximum)
         if not number.is_integer():

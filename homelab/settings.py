@@ -9,6 +9,7 @@ from typing import Any
 
 import django_stubs_ext
 import environ
+from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
 
 from homelab.env import Reader, load_env_file, wrong
@@ -20,6 +21,7 @@ load_env_file(Path(os.environ.get("HOMELAB_ENV_FILE", BASE_DIR / ".env")))
 env = Reader()
 
 GB = 10**9
+MB = 10**6
 
 
 def _private_folder(path: Path) -> Path:
@@ -72,6 +74,14 @@ CACHE_ALLOWED_ROOTS = [
     for root in env.listing("CACHE_ALLOWED_ROOTS", ["~", "/mnt", "/media", "/run/media", "/srv", "/data"])
 ]
 DISK_RESERVE_BYTES = int(env.number("DISK_RESERVE_GB", 2, minimum=0) * GB)
+
+# Jobs: downloads, moves and what else takes long
+JOBS_PER_DRIVE_PAIR = env.integer("JOBS_PER_DRIVE_PAIR", 1, minimum=1, maximum=16)
+_RATE_LIMIT_MB = env.optional_number("TRANSFER_RATE_LIMIT_MB", minimum=0.001)
+TRANSFER_RATE_LIMIT_BYTES = None if _RATE_LIMIT_MB is None else int(_RATE_LIMIT_MB * MB)
+TRANSFER_PRIORITY = env.choice("TRANSFER_PRIORITY", "idle", among=["idle", "normal"])
+TRASH_DAYS = env.integer("TRASH_DAYS", 7, minimum=0, maximum=3650)
+SCRUB_GB_PER_NIGHT = env.number("SCRUB_GB_PER_NIGHT", 50, minimum=0, maximum=10**6)
 
 # The Hub
 HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
@@ -207,6 +217,16 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 24 * 3600,
         "options": {"expires": 3600},
     },
+    "end what was cut short in the trash, and empty what lay there long enough": {
+        "task": "cachemgr.tasks.tend_trash",
+        "schedule": 3600,
+        "options": {"expires": 3500},
+    },
+    "read models again at night": {
+        "task": "registry.tasks.scrub",
+        "schedule": crontab(hour="3", minute="30"),
+        "options": {"expires": 4 * 3600},
+    },
     "queue again what lost its worker": {
         "task": "registry.tasks.reconcile_jobs",
         "schedule": 60,
@@ -234,6 +254,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "ModelStatusEnum": "registry.models.ModelRegistry.Status",
         "JobStateEnum": "registry.models.Job.State",
+        "JobKindEnum": "registry.models.Job.Kind",
         "LoadStatusEnum": ["loaded", "loading"],
     },
 }

@@ -1,6 +1,7 @@
 """The base of our `manage.py` commands: errors are sentences, output is for people, or JSON with `--json`."""
 
 import json
+import sys
 from argparse import ArgumentParser
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,19 @@ class ShellCommand(BaseCommand):
     def console(self) -> Console:
         width = None if self.stdout.isatty() else _PIPE_WIDTH
         return Console(file=self.stdout, highlight=False, soft_wrap=True, width=width)  # type: ignore[arg-type]
+
+    def say(self, sentence: str) -> None:
+        """For people alone: with `--json` the output is one document."""
+        if not self.as_json:
+            self.console.print(sentence, markup=False)
+
+    def may(self, question: str, is_sure: bool) -> bool:  # noqa: FBT001  (the answer that was given beforehand)
+        """Asks before something goes for good. Where nobody can answer, the answer is no: say --yes."""
+        if is_sure:
+            return True
+        if self.as_json or not sys.stdin.isatty():
+            raise InvalidValue(f"{question} Nobody can be asked here: say --yes.", field="yes")
+        return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
 
     def checked(self, serializer: "Serializer[Any]") -> dict[str, Any]:
         """The validated words of the command line. Raises InvalidValue about the first that is wrong."""

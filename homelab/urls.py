@@ -7,6 +7,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from cachemgr.clean_page import clean_page
 from cachemgr.pages import settings_page
 
 
@@ -19,6 +20,7 @@ urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url=static("homelab/icon.svg"))),
     path("health", health, name="health"),
     path("settings", admin.site.admin_view(settings_page), name="settings-page"),
+    path("settings/clean", admin.site.admin_view(clean_page), name="clean-page"),
     path("admin/", admin.site.urls),
     path("api/cache/", include("cachemgr.urls")),
     path("api/", include("inference.urls")),

@@ -4,11 +4,12 @@ HomelabError
   EngineFailed (500)         the engine did not start, or died; the message has its last words
   InsufficientMemory (503)   the model does not fit into memory, whoever leaves
   Overloaded (503)           too many requests wait already
-  ModelBusy (409)            it is answering requests
+  ModelBusy (409)            it is answering requests: see cachemgr's RepoBusy
   BadRequest (400)           a field of an OpenAI request; `param` names it
 """
 
-from homelab.errors import Conflict, HomelabError
+from cachemgr.errors import RepoBusy
+from homelab.errors import HomelabError
 
 
 class EngineFailed(HomelabError):
@@ -32,8 +33,8 @@ class NoPool(HomelabError):
     status = 503
 
 
-class ModelBusy(Conflict):
-    code = "model_busy"
+class ModelBusy(RepoBusy):
+    """The same for a client as a folder that somebody holds."""
 
 
 class BadRequest(HomelabError):

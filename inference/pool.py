@@ -4,6 +4,9 @@
 
 holds the model for the length of the block: it is not unloaded while anybody is in one. The load is a task of its own,
 so it goes on when the client that asked first has left, and everybody who asks meanwhile waits for the same one.
+
+An engine reads its files under a shared lock. When the row names another place, requests that run end on the old engine
+and new ones load from there; then the old engine goes, and whoever wants to remove the old files can.
 """
 
 import asyncio
@@ -12,58 +15,29 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import psutil
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.db import Error as DatabaseFailure
+from django.db import close_old_connections
 
 from cachemgr.units import format_bytes
 from inference.errors import InsufficientMemory, ModelBusy, Overloaded
 from inference.process import EnginePlan, EngineProcess
-from inference.scheduler import Resident, memory_needed, plan_admission
-from registry.locating import LocatedModel, locate, note_use
+from inference.scheduler import memory_needed, plan_admission
+from inference.slots import Slot
+from registry.locating import HeldModel, LocatedModel, hold, homes_of, note_use
 from registry.models import ModelRegistry
 from registry.services import get_model
 
 logger = logging.getLogger(__name__)
 
 _REAP_SECONDS = 1.0
-FOR_EVER = -1.0
 _numbers = itertools.count(1)
 """A socket's name is never used twice: a new engine may start while an old one of the same model still stops."""
-
-
-@dataclass
-class Slot:
-    """A model on its way into memory, or in it. queued -> reading -> ready; a failed one leaves the pool."""
-
-    model_name: str
-    keep_alive_seconds: float
-    stage: str = "queued"
-    in_flight: int = 0
-    idle_since: float = field(default_factory=time.monotonic)
-    memory_bytes: int = 0
-    load_seconds: float = 0.0
-    located: LocatedModel | None = None
-    engine: EngineProcess | None = None
-    loading: "asyncio.Task[EngineProcess] | None" = None
-    watching: "asyncio.Task[None] | None" = None
-
-    @property
-    def is_pinned(self) -> bool:
-        return self.located is not None and self.located.is_pinned
-
-    @property
-    def is_overdue(self) -> bool:
-        idle = self.in_flight == 0 and self.stage == "ready" and not self.is_pinned
-        limit = self.keep_alive_seconds
-        return idle and limit != FOR_EVER and time.monotonic() - self.idle_since >= limit
-
-    def as_resident(self) -> Resident:
-        in_flight = self.in_flight if self.stage == "ready" else max(1, self.in_flight)
-        return Resident(self.model_name, self.memory_bytes, in_flight, self.is_pinned, self.idle_since)
 
 
 class EnginePool:
@@ -71,9 +45,11 @@ class EnginePool:
         self.keep_alive_seconds = keep_alive_seconds
         self.max_requests = max_requests
         self.slots: dict[str, Slot] = {}
+        self.leaving: set[Slot] = set()
         self.changed = asyncio.Event()
         self.admitting = asyncio.Lock()
         self.background: set[asyncio.Task[Any]] = set()
+        self.endings: set[asyncio.Task[Any]] = set()
 
     @classmethod
     def from_settings(cls) -> Self:
@@ -83,17 +59,32 @@ class EnginePool:
         self._spawn(self._reap())
 
     async def close(self) -> None:
-        tasks = [*self.background, *(slot.loading for slot in self.slots.values() if slot.loading)]
+        tasks = [*self.background, *(slot.loading for slot in self.everyone if slot.loading)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(self._stop(slot) for slot in list(self.slots.values())))
+        await asyncio.gather(*(self._stop(slot) for slot in self.everyone), *self.endings)
+
+    @property
+    def everyone(self) -> list[Slot]:
+        """Those that take requests, and those that end theirs at an old place."""
+        return [*self.slots.values(), *self.leaving]
 
     @asynccontextmanager
     async def use(self, name: str, *, keep_alive_seconds: float | None = None) -> AsyncIterator[EngineProcess]:
         """Loads the model if need be and holds it. Raises UnknownModel, ModelNotDownloaded, Overloaded, ..."""
+        async with self._join(name, keep_alive_seconds=keep_alive_seconds) as slot:
+            assert slot.engine is not None
+            yield slot.engine
+
+    async def load(self, name: str) -> Slot:
+        async with self._join(name) as slot:
+            return slot
+
+    @asynccontextmanager
+    async def _join(self, name: str, *, keep_alive_seconds: float | None = None) -> AsyncIterator[Slot]:
         model = await sync_to_async(get_model)(name)
-        if sum(slot.in_flight for slot in self.slots.values()) >= self.max_requests:
+        if sum(slot.in_flight for slot in self.everyone) >= self.max_requests:
             raise Overloaded(
                 f"{self.max_requests} requests are being answered or wait already. Try again in a few seconds."
             )
@@ -103,16 +94,13 @@ class EnginePool:
         slot.in_flight += 1
         try:
             assert slot.loading is not None
-            yield await asyncio.shield(slot.loading)
+            await asyncio.shield(slot.loading)
+            yield slot
             self._spawn(sync_to_async(note_use)(model.pk))
         finally:
             slot.in_flight -= 1
             slot.idle_since = time.monotonic()
             self.changed.set()
-
-    async def load(self, name: str) -> Slot:
-        async with self.use(name):
-            return self.slots[(await sync_to_async(get_model)(name)).model_name]
 
     async def unload(self, name: str) -> bool:
         """False when it was not loaded. Raises ModelBusy while it answers requests."""
@@ -149,21 +137,30 @@ class EnginePool:
 
     async def _load(self, slot: Slot, model: ModelRegistry) -> EngineProcess:
         started = time.monotonic()
-        slot.located = await sync_to_async(locate, thread_sensitive=False)(model)
-        await self._make_room(slot, slot.located)
-        slot.stage = "reading"
-        engine = await EngineProcess.start(self._plan(slot.located))
-        slot.engine = engine
+        held = await self._hold(model)
+        slot.located, slot.lock = held.located, held.lock
         try:
-            await engine.wait_until_ready()
+            await self._make_room(slot, slot.located)
+            slot.stage = "reading"
+            slot.engine = await EngineProcess.start(self._plan(slot.located), inherits=[held.lock.descriptor])
+            await slot.engine.wait_until_ready()
         except BaseException:
-            await engine.stop()
+            await slot.end()
             raise
         slot.load_seconds = time.monotonic() - started
         slot.stage, slot.idle_since = "ready", time.monotonic()
         slot.watching = self._spawn(self._watch(slot))
         logger.info("Loaded %s from %s in %.1f s", model, slot.located.snapshot_path, slot.load_seconds)
-        return engine
+        return slot.engine
+
+    async def _hold(self, model: ModelRegistry) -> HeldModel:
+        """A thread cannot be cancelled: what it found for nobody is released."""
+        looking = asyncio.ensure_future(sync_to_async(hold, thread_sensitive=False)(model))
+        try:
+            return await asyncio.shield(looking)
+        except asyncio.CancelledError:
+            looking.add_done_callback(_release_unclaimed)
+            raise
 
     def _plan(self, located: LocatedModel) -> EnginePlan:
         return EnginePlan(
@@ -181,7 +178,9 @@ class EnginePool:
             while True:
                 self.changed.clear()
                 residents = [
-                    each.as_resident() for each in self.slots.values() if each is not slot and each.memory_bytes
+                    each.as_resident(is_leaving=each in self.leaving)
+                    for each in self.everyone
+                    if each is not slot and each.memory_bytes
                 ]
                 available = self._available_bytes()
                 plan = plan_admission(needed_bytes=needed, available_bytes=available, residents=residents)
@@ -200,7 +199,7 @@ class EnginePool:
 
     def _available_bytes(self) -> int:
         """What is free, less what models on their way in were promised but have not taken yet."""
-        promised = sum(slot.memory_bytes for slot in self.slots.values() if slot.stage == "reading")
+        promised = sum(slot.memory_bytes for slot in self.everyone if slot.stage == "reading")
         return psutil.virtual_memory().available - promised
 
     async def _stop(self, slot: Slot) -> None:
@@ -210,12 +209,20 @@ class EnginePool:
         if slot.loading is not None and not slot.loading.done():
             slot.loading.cancel()
             await asyncio.gather(slot.loading, return_exceptions=True)
-        elif slot.engine is not None:
-            await slot.engine.stop()
+        else:
+            await slot.end()
             logger.info("Unloaded %s", slot.model_name)
         self.changed.set()
 
+    def _stop_soon(self, slot: Slot) -> None:
+        """Takes nothing new from now on. An end that has begun is not broken off when the pool closes."""
+        self._forget(slot)
+        task = asyncio.ensure_future(self._stop(slot))
+        self.endings.add(task)
+        task.add_done_callback(self.endings.discard)
+
     def _forget(self, slot: Slot) -> None:
+        self.leaving.discard(slot)
         if self.slots.get(slot.model_name) is slot:
             del self.slots[slot.model_name]
 
@@ -225,17 +232,48 @@ class EnginePool:
         status = await slot.engine.process.wait()
         logger.error("The engine of %s died (%s): %s", slot.model_name, status, slot.engine.last_words())
         self._forget(slot)
-        await slot.engine.stop()
+        await slot.end()
         self.changed.set()
 
     async def _reap(self) -> None:
         while True:
             await asyncio.sleep(_REAP_SECONDS)
-            for slot in [each for each in self.slots.values() if each.is_overdue]:
-                await self._stop(slot)
+            for slot in await self._find_moved():
+                self._let_go(slot)
+            for slot in self.everyone:
+                if slot.is_overdue or (slot in self.leaving and slot.in_flight == 0):
+                    self._stop_soon(slot)
+
+    async def _find_moved(self) -> list[Slot]:
+        """Those whose row is gone or names another place now. One query a second, and none without residents."""
+        placed = [(slot, slot.located) for slot in self.slots.values() if slot.located is not None]
+        if not placed:
+            return []
+        try:
+            homes = await sync_to_async(_ask_homes)([located.pk for _, located in placed])
+        except DatabaseFailure as error:
+            logger.warning("Whether loaded models have moved is not known for the moment: %s", error)
+            return []
+        return [slot for slot, located in placed if homes.get(located.pk) != located.home]
+
+    def _let_go(self, slot: Slot) -> None:
+        logger.info("%s has moved: its engine ends after %s requests", slot.model_name, slot.in_flight)
+        self._forget(slot)
+        self.leaving.add(slot)
 
     def _spawn(self, work: Any) -> "asyncio.Task[None]":
         task: asyncio.Task[None] = asyncio.ensure_future(work)
         self.background.add(task)
         task.add_done_callback(self.background.discard)
         return task
+
+
+def _ask_homes(pks: list[int]) -> dict[int, Path]:
+    """Outside of any request nobody else looks after the connection."""
+    close_old_connections()
+    return homes_of(pks)
+
+
+def _release_unclaimed(looking: "asyncio.Future[HeldModel]") -> None:
+    if not looking.cancelled() and looking.exception() is None:
+        looking.result().lock.release()

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ class EngineProcess:
         self.facts: dict[str, Any] = {}
 
     @classmethod
-    async def start(cls, plan: EnginePlan) -> "EngineProcess":
+    async def start(cls, plan: EnginePlan, *, inherits: Sequence[int] = ()) -> "EngineProcess":
+        """The engine gets copies of the file descriptors `inherits`, and keeps them open as long as it lives."""
         plan.socket_path.unlink(missing_ok=True)
         plan.log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         arguments = [
@@ -66,6 +68,7 @@ class EngineProcess:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=inherits,
             )
         return cls(plan, process)
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 from inference.errors import NoPool
-from inference.pool import EnginePool, Slot
+from inference.pool import EnginePool
+from inference.slots import Slot
 from registry.models import ModelRegistry
 
 

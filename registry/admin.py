@@ -12,9 +12,10 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
+from cachemgr.models import Cache
 from cachemgr.units import format_bytes
 from homelab.errors import HomelabError
-from registry import services
+from registry import changes, checkups, jobs, removal_page, services
 from registry.forms import RegisterModelForm
 from registry.models import Job, ModelRegistry
 
@@ -49,16 +50,22 @@ class ModelRegistryAdmin(ModelAdmin):
     search_fields = ("model_name", "hf_path")
     list_per_page = 50
     conditional_fields = {"cache_path": "cache_location == 'custom'"}
-    actions: tuple[str, ...] = ("download_selected", "forget_selected")
+    actions: tuple[str, ...] = (
+        "download_selected",
+        "move_to_primary",
+        "move_to_secondary",
+        "verify_selected",
+        "remove_selected",
+    )
     actions_list = ("register_new_model",)
-    actions_submit_line: tuple[str, ...] = ("download_now",)
+    actions_submit_line: tuple[str, ...] = ("download_now", "verify_now", "repair_now")
     change_form_outer_before_template = "registry/live.html"
     list_before_template = "registry/live.html"
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         if obj is None:
             return [(None, {"fields": _FORM})]
-        return [(None, {"fields": _FACTS}), ("Settings", {"fields": ("pinned",)})]
+        return [(None, {"fields": _FACTS}), ("Settings", {"fields": ("cache_location", "cache_path", "pinned")})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         return () if obj is None else _FACTS
@@ -71,7 +78,7 @@ class ModelRegistryAdmin(ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm[Any], change: Any) -> None:
         if change:
-            services.change(obj, {"pinned": obj.pinned})
+            self._change(request, obj)
             return self._run_submit_line(request, obj)
         assert isinstance(form, RegisterModelForm)
         registration = form.proposal.execute()
@@ -81,6 +88,14 @@ class ModelRegistryAdmin(ModelAdmin):
             messages.warning(request, notice.message)
         if form.cleaned_data["download"]:
             self._download(request, obj)
+
+    def _change(self, request: HttpRequest, obj: ModelRegistry) -> None:
+        """Another place begins a move: the row itself says where the files are, until they are elsewhere."""
+        wanted = {"cache_location": obj.cache_location, "cache_path": obj.cache_path, "pinned": obj.pinned}
+        obj.refresh_from_db()
+        job = changes.change(obj, wanted)
+        if job is not None:
+            messages.success(request, f"The move of {obj} is queued. It stays usable meanwhile.")
 
     def _run_submit_line(self, request: HttpRequest, obj: ModelRegistry) -> None:
         for each in self.get_actions_submit_line(request, str(obj.pk)):
@@ -104,7 +119,7 @@ class ModelRegistryAdmin(ModelAdmin):
         return redirect("admin:registry_modelregistry_change", obj.pk) if is_plain else response
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False  # forgetting a model is an action that keeps its files; see forget_selected
+        return False  # removing is an action that asks about the files: see remove_selected
 
     @action(description="Register New Model", icon="add", url_path="register")
     def register_new_model(self, request: HttpRequest) -> HttpResponse:
@@ -114,19 +129,45 @@ class ModelRegistryAdmin(ModelAdmin):
     def download_now(self, request: HttpRequest, obj: ModelRegistry) -> None:
         self._download(request, obj)
 
+    @action(description="Verify", icon="fact_check")
+    def verify_now(self, request: HttpRequest, obj: ModelRegistry) -> None:
+        with_sentence(request, lambda: checkups.request_verify(obj), done=f"All files of {obj} are read again.")
+
+    @action(description="Repair", icon="build")
+    def repair_now(self, request: HttpRequest, obj: ModelRegistry) -> None:
+        done = f"What is bad or missing of {obj} is fetched."
+        with_sentence(request, lambda: checkups.request_repair(obj), done=done)
+
+    @admin.action(description="Move to the primary cache")
+    def move_to_primary(self, request: HttpRequest, queryset: QuerySet[ModelRegistry]) -> None:
+        self._move(request, queryset, location=Cache.Location.PRIMARY)
+
+    @admin.action(description="Move to the secondary cache")
+    def move_to_secondary(self, request: HttpRequest, queryset: QuerySet[ModelRegistry]) -> None:
+        self._move(request, queryset, location=Cache.Location.SECONDARY)
+
+    def _move(self, request: HttpRequest, queryset: QuerySet[ModelRegistry], *, location: str) -> None:
+        for model in queryset:
+            with_sentence(
+                request,
+                lambda model=model: changes.change(model, {"cache_location": location}),
+                done=f"{model} goes to the {location} cache. It stays usable meanwhile.",
+            )
+
+    @admin.action(description="Verify: read all files again")
+    def verify_selected(self, request: HttpRequest, queryset: QuerySet[ModelRegistry]) -> None:
+        for model in queryset:
+            self.verify_now(request, model)
+
     @admin.action(description="Download")
     def download_selected(self, request: HttpRequest, queryset: QuerySet[ModelRegistry]) -> None:
         for model in queryset:
             self._download(request, model)
 
-    @admin.action(description="Forget (their files stay where they are)")
-    def forget_selected(self, request: HttpRequest, queryset: QuerySet[ModelRegistry]) -> None:
-        for model in queryset:
-            with_sentence(
-                request,
-                lambda model=model: services.forget(model),
-                done=f"{model} is forgotten. Its files were left alone.",
-            )
+    @admin.action(description="Remove (asks what becomes of the files)")
+    def remove_selected(self, request: HttpRequest, queryset: QuerySet[ModelRegistry]) -> HttpResponse | None:
+        context = self.admin_site.each_context(request)
+        return removal_page.ask_or_remove(request, list(queryset), context=context)
 
     def _download(self, request: HttpRequest, model: ModelRegistry) -> None:
         with_sentence(request, lambda: services.request_download(model), done=f"The download of {model} is queued.")
@@ -167,11 +208,11 @@ class ModelRegistryAdmin(ModelAdmin):
 class JobAdmin(ModelAdmin):
     """Work that runs, waits, or is over. Live where it runs."""
 
-    list_display = ("model", "kind", "state_label", "progress", "attempt", "created_at", "error_message")
+    list_display = ("model", "kind", "drives", "state_label", "progress", "attempt", "created_at", "error_message")
     list_filter = ("state", "kind")
-    list_select_related = ("model",)
+    list_select_related = ("model", "source", "target")
     list_before_template = "registry/live.html"
-    actions = ("cancel_selected",)
+    actions = ("cancel_selected", "retry_selected")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -188,9 +229,18 @@ class JobAdmin(ModelAdmin):
     @admin.action(description="Cancel", permissions=["view"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         for job in queryset:
+            with_sentence(request, lambda job=job: jobs.cancel_job(job), done=f"The {job.kind} of {job.model} ends.")
+
+    @admin.action(description="Try again", permissions=["view"])
+    def retry_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
+        for job in queryset:
             with_sentence(
-                request, lambda job=job: services.cancel_job(job), done=f"The {job.kind} of {job.model} ends."
+                request, lambda job=job: jobs.retry_job(job), done=f"The {job.kind} of {job.model} is queued again."
             )
+
+    @display(description="Drives")
+    def drives(self, obj: Job) -> str:
+        return " → ".join(cache.path for cache in (obj.source, obj.target) if cache)
 
     @display(description="State", ordering="state", label=_JOB_COLORS)
     def state_label(self, obj: Job) -> str:

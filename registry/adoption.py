@@ -1,64 +1,37 @@
-"""From what a scan found to rows of the registry: new models join, known ones become ready or missing."""
+"""From a repo that lies in a cache to a row of the registry: new models join, and a row tells of its revision."""
 
 import logging
 from collections.abc import Container, Iterable
+from functools import cache as once
 from itertools import chain, count
 from typing import Any
 
 from django.db import transaction
 
-from cachemgr.layout import repo_folder
 from cachemgr.models import Cache, CachedRepo
 from cachemgr.report import RevisionReport
 from cachemgr.services import release
 from cachemgr.units import MB
-from registry.models import ModelRegistry
+from registry.models import ModelQuerySet, ModelRegistry
 
 logger = logging.getLogger(__name__)
 
-_SETTLED = [ModelRegistry.Status.REGISTERED, ModelRegistry.Status.READY, ModelRegistry.Status.MISSING]
+_SERVES = [ModelRegistry.Status.READY, ModelRegistry.Status.MOVING, ModelRegistry.Status.MISSING]
 
 
-def follow_measurement(*, cache: Cache, is_scanned: bool, **_: Any) -> None:
-    """Receives cachemgr's `cache_measured`."""
-    if is_scanned:
-        reconcile(cache)
-    else:
-        why = f"Its drive ({cache.path}) is away or does not answer."
-        ModelRegistry.objects.in_cache(cache).filter(status=ModelRegistry.Status.READY).update(
-            status=ModelRegistry.Status.MISSING, error=why
-        )
+def adopt(repos: Iterable[CachedRepo], *, cache: Cache) -> None:
+    """A row for each loadable repo that lay in the cache. Their files stay where they are.
 
-
-def reconcile(cache: Cache) -> None:
-    repos = {repo.folder: repo for repo in CachedRepo.objects.filter(cache=cache, repo_type="model")}
-    known = list(ModelRegistry.objects.in_cache(cache))
-    with transaction.atomic():
-        for model in known:
-            if model.status in _SETTLED:
-                _settle(model, repos.get(repo_folder(model.hf_path)))
-        folders = {repo_folder(model.hf_path) for model in known}
-        _adopt([repo for folder, repo in repos.items() if folder not in folders], cache=cache)
-
-
-def _settle(model: ModelRegistry, repo: CachedRepo | None) -> None:
-    revision = loadable_revision(repo, commit=model.revision) if repo else None
-    if revision is not None:
-        if model.status != ModelRegistry.Status.READY or model.revision != revision.commit:
-            release(model.owner_key)
-            model.mark(ModelRegistry.Status.READY, **describe_revision(revision))
-    elif model.status == ModelRegistry.Status.READY:
-        where = f"the {model.cache_location} cache"
-        model.mark(ModelRegistry.Status.MISSING, error=f"Its files are not in {where}. Download it, or put them back.")
-
-
-def _adopt(repos: Iterable[CachedRepo], *, cache: Cache) -> None:
-    """A row for each loadable repo that lay in the cache. Their files stay where they are."""
+    A second copy of a repo that a row has elsewhere is no second model: it is a spare, also while that one is away.
+    """
     taken = set(ModelRegistry.objects.values_list("model_name", flat=True))
+    served = dict(ModelRegistry.objects.filter(status__in=_SERVES).values_list("hf_path", "model_name"))
     models = []
     for repo in repos:
         revision = loadable_revision(repo)
-        if revision is not None:
+        if revision is not None and repo.repo_id in served:
+            _mention_spare(repo.folder, cache_path=cache.path, model_name=served[repo.repo_id])
+        elif revision is not None:
             name = free_name(repo.repo_id, taken=taken)
             taken.add(name)
             models.append(_found_model(repo, name=name, cache=cache, revision=revision))
@@ -67,16 +40,29 @@ def _adopt(repos: Iterable[CachedRepo], *, cache: Cache) -> None:
         logger.info("Found %s in %s: it is now the model %s.", model.hf_path, cache.path, model.model_name)
 
 
+@once
+def _mention_spare(folder: str, *, cache_path: str, model_name: str) -> None:
+    """Once in the life of a process: each scan sees it again."""
+    logger.info("%s/%s is a spare copy: the model %s is served from elsewhere.", cache_path, folder, model_name)
+
+
 def _found_model(repo: CachedRepo, *, name: str, cache: Cache, revision: RevisionReport) -> ModelRegistry:
-    is_custom = cache.location == Cache.Location.CUSTOM or not cache.is_configured
     return ModelRegistry(
         model_name=name,
         hf_path=repo.repo_id,
-        cache_location=Cache.Location.CUSTOM if is_custom else cache.location,
-        cache_path=cache.path if is_custom else None,
         status=ModelRegistry.Status.READY,
+        **place_columns(cache),
         **describe_revision(revision),
     )
+
+
+def place_columns(cache: Cache) -> dict[str, Any]:
+    """The columns of a row whose files are in this cache. A path that left `.env` is a custom one."""
+    is_custom = cache.location == Cache.Location.CUSTOM or not cache.is_configured
+    return {
+        "cache_location": Cache.Location.CUSTOM if is_custom else cache.location,
+        "cache_path": cache.path if is_custom else None,
+    }
 
 
 def free_name(repo_id: str, *, taken: Container[str]) -> str:
@@ -105,3 +91,23 @@ def describe_revision(revision: RevisionReport) -> dict[str, Any]:
         "model_size_mb": revision.size_bytes / MB,
         "metadata": revision.config,
     }
+
+
+def mark_ready(model: ModelRegistry, revision: RevisionReport, **place: Any) -> bool:
+    """Ready with what lies on a drive, at another place if one is given; its promise of space is over.
+
+    False, and nothing is written, when its state or place is not what `model` says any more: a job or its owner was
+    faster than the scan.
+    """
+    values = {"status": ModelRegistry.Status.READY, "error": "", **describe_revision(revision), **place}
+    with transaction.atomic():
+        is_written = as_it_was(model).update(**values) == 1
+        if is_written:
+            release(model.owner_key)
+    return is_written
+
+
+def as_it_was(model: ModelRegistry) -> ModelQuerySet:
+    """Its row, as long as nobody changed its state or place since it was read."""
+    read = {"status": model.status, "cache_location": model.cache_location, "cache_path": model.cache_path}
+    return ModelRegistry.objects.filter(pk=model.pk, **read)

@@ -7,10 +7,15 @@ class RegistryConfig(AppConfig):
 
     def ready(self) -> None:
         from cachemgr.room import room_wanted
-        from cachemgr.signals import cache_measured
-        from registry.adoption import follow_measurement
-        from registry.room import end_stale_promises, offer_room
+        from cachemgr.signals import cache_measured, repo_restored, repo_trashed
+        from cachemgr.wanted import wanted_asked
+        from registry.removal import forget_trashed, take_back
+        from registry.room import end_stale_promises, offer_room, tell_wanted
+        from registry.settling import follow_measurement
 
         cache_measured.connect(follow_measurement)
         cache_measured.connect(end_stale_promises)
         room_wanted.connect(offer_room)
+        wanted_asked.connect(tell_wanted)
+        repo_trashed.connect(forget_trashed)
+        repo_restored.connect(take_back)

@@ -1,77 +1,128 @@
 """Downloading a model: a plan that can be shown, then a child process that fetches and verifies it."""
 
+import logging
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 
-from cachemgr import monitor
+from cachemgr import locks, monitor, trash
 from cachemgr import services as caches
-from cachemgr.errands import Errand
-from cachemgr.errors import CacheUnavailable
-from cachemgr.layout import HOUSE_FOLDER
+from cachemgr.errands import Errand, run_errand
+from cachemgr.errors import CacheUnavailable, ErrandFailed
+from cachemgr.finding import find_contents
+from cachemgr.layout import HOUSE_FOLDER, repo_folder
 from cachemgr.models import Cache
 from cachemgr.units import MB
 from registry import services
 from registry.adoption import describe_revision, loadable_revision
+from registry.download_plan import DownloadPlan, FilePlan, Findings, choose_ways, missing_weights
 from registry.errors import HubError
-from registry.estimates import Size, ask_hub
+from registry.estimates import ask_hub
 from registry.following import Report, follow
 from registry.hub import HubSnapshot
 from registry.models import Job, ModelRegistry
-from registry.placing import Need, known_repo, need_in
+from registry.placing import known_repo
+
+logger = logging.getLogger(__name__)
 
 HUB_SECONDS = 30.0
+_LOCK_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class DownloadPlan:
-    """What would be fetched, and where to. `replaced_bytes` of unfinished files lie there: they are removed first."""
-
-    cache: Cache
-    snapshot: HubSnapshot
-    ref: str
-    need: Need
-    replaced_bytes: int
+# The plan
 
 
-def plan_download(model: ModelRegistry) -> DownloadPlan:
-    """Asks the drive and the Hub; changes nothing but the cache's measurement. Raises CacheUnavailable, HubError."""
+def plan_download(model: ModelRegistry, *, revision: str = "", use_drives: bool = True) -> DownloadPlan:
+    """Asks the drives and the Hub; changes nothing but the cache's measurement. `revision` is the wanted one if it is
+    not given; without `use_drives`, all comes from the Hub. Raises CacheUnavailable, HubError."""
     cache = services.cache_of(model)
     measured = monitor.measure_cache(cache)
     if measured.state != "ok":
         raise CacheUnavailable(f"{model} cannot be stored: {measured.message or measured.state}")
-    snapshot = ask_hub(model.hf_path, revision=model.wanted_revision, wait_seconds=HUB_SECONDS)
-    need = need_in(cache, model.hf_path, size=Size(snapshot.size_bytes, "hub", snapshot=snapshot))
-    repo = known_repo(cache, model.hf_path)
-    return DownloadPlan(cache, snapshot, model.wanted_revision, need, repo.partial_bytes if repo else 0)
+    cache.refresh_from_db()
+    ref = revision or model.wanted_revision
+    snapshot = ask_hub(model.hf_path, revision=ref, wait_seconds=HUB_SECONDS)
+    findings = _look_around(cache, snapshot, use_drives=use_drives)
+    return DownloadPlan(cache, snapshot, ref, choose_ways(snapshot, cache=cache, findings=findings))
+
+
+def _look_around(cache: Cache, snapshot: HubSnapshot, *, use_drives: bool) -> Findings:
+    repo = known_repo(cache, snapshot.repo_id)
+    lying = monitor.list_repo_files(cache, repo_id=snapshot.repo_id) or () if repo else ()
+    sizes = missing_weights(snapshot, lying=lying) if use_drives else {}
+    partials = {each["name"]: each["size_bytes"] for each in repo.partials} if repo else {}
+    ours = {file.digest: partials.get(f"blobs/{file.digest}.incomplete", 0) for file in snapshot.contents}
+    return Findings(lying, ours, find_contents(sizes, near=cache))
+
+
+# The work of a job
 
 
 def download(job: Job, *, report: Report) -> None:
-    """The work of a download job."""
+    """The work of a download job; of a repair too, which brings what is bad or missing of the very commit that lies
+    there."""
     model = job.model
+    revision = model.revision if job.kind == Job.Kind.REPAIR else ""
     report(stage="planning", bytes_done=0, bytes_total=job.bytes_total)
-    plan = plan_download(model)
+    with locks.shared(_folder(model), wait_seconds=_LOCK_SECONDS):
+        try:
+            plan = _bring(model, plan_download(model, revision=revision), report=report)
+        except ErrandFailed as error:
+            if error.code != "source_failed":
+                raise
+            logger.warning("Job %s: %s", job.pk, error.message)
+            plan = _bring(model, plan_download(model, revision=revision, use_drives=False), report=report)
+    _settle(model, plan)
+
+
+def clean_up(job: Job) -> None:
+    """After one that ended early. Who cancels wants the room back; what failed is gone on with by the next one."""
+    job.refresh_from_db(fields=["cancel_requested"])
+    if not job.cancel_requested or job.started_at is None:
+        return
+    cache = services.cache_of(job.model)
+    order = {"forget": repo_folder(job.model.hf_path), "root": _root(cache)}
+    with run_errand(Errand("registry.fetch", order)) as lines:
+        for _ in lines:
+            continue
+    monitor.measure_cache(cache)
+
+
+def _folder(model: ModelRegistry) -> Path:
+    return Path(services.cache_path_of(model)) / repo_folder(model.hf_path)
+
+
+def _bring(model: ModelRegistry, plan: DownloadPlan, *, report: Report) -> DownloadPlan:
     _book(model, plan)
     fetch(plan, report=report)
-    _settle(model, plan)
+    return plan
 
 
 def _book(model: ModelRegistry, plan: DownloadPlan) -> None:
     """The exact size takes the place of the estimate, before the first byte."""
-    measured = monitor.current_snapshot(plan.cache)
-    booking = caches.Booking(
+
+    def write_down() -> None:
+        measured = monitor.current_snapshot(plan.cache)
+        with transaction.atomic():
+            caches.book(plan.cache, booking_of(model, plan), measured=measured)
+            ModelRegistry.objects.filter(pk=model.pk).update(model_size_mb=plan.snapshot.size_bytes / MB)
+
+    trash.with_room(write_down)
+
+
+def booking_of(model: ModelRegistry, plan: DownloadPlan) -> caches.Booking:
+    return caches.Booking(
         model.owner_key,
         model.hf_path,
         required_bytes=plan.need.size_bytes,
         required_files=plan.need.file_count,
-        replaced_bytes=plan.replaced_bytes,
+        replaced_bytes=plan.resumed_bytes,
+        linked_bytes=plan.linked_bytes,
     )
-    with transaction.atomic():
-        caches.book(plan.cache, booking, measured=measured)
-        ModelRegistry.objects.filter(pk=model.pk).update(model_size_mb=plan.snapshot.size_bytes / MB)
 
 
 def _settle(model: ModelRegistry, plan: DownloadPlan) -> None:
@@ -87,37 +138,48 @@ def _settle(model: ModelRegistry, plan: DownloadPlan) -> None:
         model.mark(ModelRegistry.Status.READY, **describe_revision(revision))
 
 
+# The child
+
+
 def fetch(plan: DownloadPlan, *, report: Report) -> None:
     """Runs the child, which fetches and verifies."""
-    follow(_errand(plan), report=report, filling=[plan.cache])
+    errand = Errand("registry.fetch", _order(plan), environment=_environment(plan.cache))
+    follow(errand, report=report, filling=[plan.cache])
 
 
-def _errand(plan: DownloadPlan) -> Errand:
-    order = {
+def _order(plan: DownloadPlan) -> dict[str, Any]:
+    return {
         "repo_id": plan.snapshot.repo_id,
         "commit": plan.snapshot.commit,
         "ref": plan.ref,
         "files": [asdict(file) for file in plan.snapshot.files],
-        "cache_path": plan.cache.path,
+        "sources": {each.file.digest: _source(each) for each in plan.files if each.source is not None},
+        "root": _root(plan.cache),
+        "takes_links": plan.cache.takes_links is not False,
         "endpoint": settings.HF_ENDPOINT,
     }
-    return Errand("registry.fetch", order, environment=_environment(plan.cache))
+
+
+def _source(each: FilePlan) -> dict[str, Any]:
+    assert each.source is not None
+    return _root(each.source.cache) | {"name": each.source.name, "link_only": each.way == "link"}
+
+
+def _root(cache: Cache) -> dict[str, Any]:
+    return {"path": cache.path, "uuid": cache.uuid}
 
 
 def _environment(cache: Cache) -> dict[str, str]:
     """The library's side files go to the model's own drive: they must not fill the home drive."""
     kept = {
         name: os.environ[name]
-        for name in ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "HTTPS_PROXY")
+        for name in ("PATH", "HOME", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "NO_PROXY")
         if name in os.environ
     }
     return kept | {
         "HF_HOME": str(Path(cache.path) / HOUSE_FOLDER / "hub"),
         "HF_TOKEN": settings.HF_TOKEN,
         "HF_HUB_DISABLE_XET": "1",  # its chunk cache is outside of our accounts
-        "HF_HUB_DISABLE_SHARED_BLOBS": "1",  # a repo's bytes stay in the repo's folder
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DOWNLOAD_TIMEOUT": "20",
         "PYTHONPATH": str(settings.BASE_DIR),
     }

@@ -2,7 +2,10 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
+
+from django.conf import settings
 
 from cachemgr import monitor
 from cachemgr.errands import STALL_SECONDS, Errand, Line, run_errand
@@ -23,7 +26,7 @@ def follow(errand: Errand, *, report: Report, filling: Sequence[Cache] = ()) -> 
     """Runs it to its end, and answers what it says of what it did. The caches that it fills are measured now and then,
     so that promised bytes become used ones. Raises ErrandFailed, and what `report` raises."""
     progress, rate, measured_at = Progress(), Rate(), time.monotonic()
-    with run_errand(errand) as lines:
+    with run_errand(_with_manners(errand)) as lines:
         for line in lines:
             if "done" in line:
                 return dict(line["done"])
@@ -42,6 +45,12 @@ def follow(errand: Errand, *, report: Report, filling: Sequence[Cache] = ()) -> 
                     monitor.measure_cache(cache)
                 measured_at = time.monotonic()
     raise AssertionError("an errand's lines end with what is done, or with an error")
+
+
+def _with_manners(errand: Errand) -> Errand:
+    """How much of a drive and of the network a job may take is the owner's to say. `rate_limit`: bytes per second."""
+    order = {**errand.order, "rate_limit": settings.TRANSFER_RATE_LIMIT_BYTES}
+    return replace(errand, order=order, is_idle=settings.TRANSFER_PRIORITY == "idle")
 
 
 def stalled() -> ErrandFailed:

@@ -93,7 +93,7 @@ class RegisterModelForm(forms.ModelForm[ModelRegistry]):
         data = super().clean() or {}
         if not self.errors:
             try:
-                self.proposal = services.propose(self._wish(data))
+                self.proposal = services.propose_for_good(self._wish(data))
             except InvalidValue as error:
                 self.add_error(error.field if error.field in self.fields else None, error.message)
             except HomelabError as error:

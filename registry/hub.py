@@ -2,6 +2,9 @@
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cachemgr.layout import COMMIT
@@ -15,6 +18,10 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+ -]*(/[A-Za-z0-9_][A-Za-z0-9._@+ 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_FILES = 10_000
 _MAX_FILE_BYTES = 10**13
+_LONGEST_PAUSE_SECONDS = 3600.0
+
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP answers that may be others a while later."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +42,13 @@ class HubSnapshot:
     files: tuple[HubFile, ...]
 
     @property
+    def contents(self) -> tuple[HubFile, ...]:
+        """One file of each content: it lies in the cache once, whatever names it has."""
+        return tuple({file.digest: file for file in self.files}.values())
+
+    @property
     def size_bytes(self) -> int:
-        """Each content once, as it lies in the cache."""
-        return sum({file.digest: file.size_bytes for file in self.files}.values())
+        return sum(file.size_bytes for file in self.contents)
 
 
 def read_hub(repo_id: str, *, revision: str, endpoint: str, token: str, wait_seconds: float) -> HubSnapshot:
@@ -62,6 +73,9 @@ def explain_refusal(error: Any, *, repo_id: str, revision: str) -> HubError:
     if kind == "GatedRepoError":
         message = f"{repo_id} is gated: accept its terms on the Hub, then set HF_TOKEN in .env and start again."
         return HubError(message, code="hub_gated", is_permanent=True)
+    if kind == "RemoteEntryNotFoundError":
+        message = f"A file of {repo_id} is on the Hub's list, but cannot be had. It may have been changed just now."
+        return HubError(message, code="hub_file_not_found", is_permanent=True)
     if kind == "RevisionNotFoundError":
         return HubError(f"{repo_id} has no revision {revision!r}.", code="hub_revision_not_found", is_permanent=True)
     if kind == "RepositoryNotFoundError" or status in {401, 403, 404}:
@@ -69,8 +83,37 @@ def explain_refusal(error: Any, *, repo_id: str, revision: str) -> HubError:
             f"The Hub has no repo {repo_id}, or it is private. Check the name; for a private one set HF_TOKEN in .env."
         )
         return HubError(message, code="hub_not_found", is_permanent=True)
-    message = f"The Hub answered {status} for {repo_id}. It is tried again later."
-    return HubError(message, code="hub_rate_limited" if status == 429 else "hub_error", is_permanent=False)
+    if 400 <= status < 500 and status not in PASSING:
+        message = f"The Hub refuses {repo_id}: it answered {status}."
+        return HubError(message, code="hub_refused", is_permanent=True)
+    return _explain_passing(error.response, repo_id=repo_id)
+
+
+def _explain_passing(response: Any, *, repo_id: str) -> HubError:
+    """An answer that may be another one later."""
+    status = response.status_code if response is not None else 0
+    seconds = retry_after_seconds(response)
+    when = f"in {seconds:.0f} s, as it asks" if seconds else "later"
+    message = f"The Hub answered {status} for {repo_id}. It is tried again {when}."
+    code = "hub_rate_limited" if status == 429 else "hub_error"
+    return HubError(message, code=code, is_permanent=False, details={"retry_after_seconds": seconds})
+
+
+def retry_after_seconds(response: Any) -> float:
+    """How long the Hub asks to be left alone: in seconds or as a date, an hour at most; 0 where it does not say."""
+    from huggingface_hub.utils._http import parse_ratelimit_headers
+
+    if response is None:
+        return 0.0
+    text = response.headers.get("Retry-After", "")
+    limit = parse_ratelimit_headers(response.headers)
+    if not text and limit is not None and limit.remaining == 0:
+        return min(float(limit.reset_in_seconds), _LONGEST_PAUSE_SECONDS)
+    try:
+        seconds = float(text) if text.isdigit() else (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError):
+        return 0.0
+    return min(max(0.0, seconds), _LONGEST_PAUSE_SECONDS)
 
 
 def unreachable(endpoint: str, error: Exception) -> HubError:
@@ -89,10 +132,21 @@ def snapshot_from(repo_id: str, info: "ModelInfo") -> HubSnapshot:
         raise _hostile(repo_id, f"the commit {commit[:60]!r}")
     if len(files) > _MAX_FILES:
         raise _hostile(repo_id, f"{len(files)} files (at most {_MAX_FILES})")
+    _refuse_clashes(repo_id, files)
     if not any(file.name.endswith(".safetensors") for file in files):
         message = f"{repo_id} has no safetensors weights. Other formats can carry code, or are not supported yet."
         raise HubError(message, code="no_safetensors", is_permanent=True)
     return HubSnapshot(repo_id=repo_id, commit=commit, files=tuple(files))
+
+
+def _refuse_clashes(repo_id: str, files: list[HubFile]) -> None:
+    """A name is a file or a folder, and a digest is of one content."""
+    names = {file.name for file in files}
+    parents = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    if clash := min(names & parents, default=None):
+        raise _hostile(repo_id, f"{clash!r} as a file and as a folder")
+    if len({file.digest for file in files}) < len({(file.digest, file.size_bytes) for file in files}):
+        raise _hostile(repo_id, "one hash for files of different sizes")
 
 
 def _checked_file(repo_id: str, sibling: Any) -> HubFile:

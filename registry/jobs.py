@@ -1,31 +1,51 @@
-"""Running a job: claim, work, and an honest end. The work itself is elsewhere (downloads.py)."""
+"""Running a job: claim, work, and an honest end. The work itself is elsewhere, by its kind."""
 
 import logging
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db import transaction
+from django.db import IntegrityError, OperationalError, transaction
+from django.utils import timezone
 
 from cachemgr.errors import ErrandFailed
 from homelab.errors import HomelabError
-from registry.downloads import download
+from registry import checkups, downloads, moves, removal
+from registry.errors import Cancelled, Interrupted, JobOpen, NotNow
 from registry.models import Job, ModelRegistry
 from registry.services import give_up_download, wake_worker
 
 logger = logging.getLogger(__name__)
 
-_WORK = {Job.Kind.DOWNLOAD: download}
+_LONGEST_PAUSE_SECONDS = 3600.0
+_FEW_ATTEMPTS = {"hash_mismatch": 2}
 
 stopping = threading.Event()
 """Set when this worker has to stop: running jobs go back to the queue and lose nothing."""
 
 
-class Cancelled(Exception):
-    """The user asked for the end, or the lease went to another worker."""
+def _leave_alone(job: Job) -> None:
+    """For work that leaves nothing half done."""
 
 
-class Interrupted(Exception):
-    """The worker stops."""
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a kind of job does. `run(job, report=)` goes on from wherever an earlier attempt left it. `clean_up(job)`
+    takes back what is half done when it ends early; it can be asked twice, and `job.started_at` is None where nothing
+    ever began."""
+
+    run: Callable[..., None]
+    clean_up: Callable[[Job], None] = _leave_alone
+
+
+WORK = {
+    Job.Kind.DOWNLOAD: Work(downloads.download, downloads.clean_up),
+    Job.Kind.MOVE: Work(moves.move, moves.clean_up),
+    Job.Kind.VERIFY: Work(checkups.verify),
+    Job.Kind.REPAIR: Work(checkups.repair, downloads.clean_up),
+    Job.Kind.REMOVE: Work(removal.finish),
+}
 
 
 class Reporter:
@@ -41,51 +61,143 @@ class Reporter:
             raise Cancelled
 
 
+# Running one
+
+
 def run_job(pk: int) -> str:
-    """Runs the job if nobody else does. Answers its state, or "duplicate". Safe to call twice, at once or later."""
-    job = Job.objects.select_related("model").filter(pk=pk).first()
+    """Runs the job if nobody else does. Answers its state; "waiting" while its drives are busy with another; or
+    "duplicate". Safe to call twice, at once or later."""
+    job = Job.objects.select_related("model", "source__latest", "target__latest").filter(pk=pk).first()
     if job is None or not job.claim():
-        return "duplicate"
+        return "waiting" if job and job.state == Job.State.QUEUED else "duplicate"
+    pair = job.pair
     try:
-        _WORK[Job.Kind(job.kind)](job, report=Reporter(job))
-    except Cancelled:
-        _end(job, Job.State.CANCELLED, model_status=ModelRegistry.Status.REGISTERED)
-    except Interrupted:
-        job.put_back(pause=timedelta(0))
-    except HomelabError as error:
-        _fail_or_retry(job, error)
-    except Exception as error:
-        logger.exception("Job %s failed in a way that nobody expected", job.pk)
-        _fail(job, code="internal_error", message=f"{type(error).__name__}: {error}")
-    else:
-        job.close(Job.State.DONE)
+        _work(job)
+    finally:
+        _wake_next(pair)
     return job.state
 
 
+def _work(job: Job) -> None:
+    try:
+        if job.shall_end:
+            raise Cancelled
+        WORK[Job.Kind(job.kind)].run(job, report=Reporter(job))
+    except Cancelled:
+        _end(job, Job.State.CANCELLED)
+    except Interrupted:
+        job.hand_back()
+    except HomelabError as error:
+        _fail_or_retry(job, error)
+    except OperationalError as error:
+        _fail_or_retry(job, _database_away(error))
+    except Exception as error:
+        logger.exception("Job %s failed in a way that nobody expected", job.pk)
+        _end(job, Job.State.FAILED, code="internal_error", message=f"{type(error).__name__}: {error}")
+    else:
+        job.close(Job.State.DONE)
+
+
+def _database_away(error: OperationalError) -> ErrandFailed:
+    message = f"The database did not take what the job wrote down ({error}). It is tried again."
+    return ErrandFailed(message, code="database_unavailable", is_permanent=False)
+
+
 def _fail_or_retry(job: Job, error: HomelabError) -> None:
+    job.refresh_from_db(fields=["cancel_requested", "committed"])
+    if job.shall_end:
+        return _end(job, Job.State.CANCELLED)
     may_help = isinstance(error, ErrandFailed) and not error.is_permanent
-    attempts = 2 if error.code == "hash_mismatch" else Job.MAX_ATTEMPTS
-    if not may_help or job.attempt >= attempts:
-        return _fail(job, code=error.code, message=error.message)
-    pause = timedelta(seconds=5 * 2**job.attempt)
+    if not may_help or job.attempt >= _FEW_ATTEMPTS.get(error.code, Job.MAX_ATTEMPTS):
+        return _end(job, Job.State.FAILED, code=error.code, message=error.message)
+    pause = pause_after(job.attempt, asked_seconds=error.details.get("retry_after_seconds", 0))
     logger.warning("Job %s waits %s after: %s", job.pk, pause, error.message)
-    job.put_back(pause=pause, error_code=error.code, error_message=error.message)
+    if job.put_back(pause=pause, error_code=error.code, error_message=error.message):
+        wake_worker(job, pause=pause)
 
 
-def _fail(job: Job, *, code: str, message: str) -> None:
-    _end(job, Job.State.FAILED, model_status=ModelRegistry.Status.FAILED, code=code, message=message)
+def pause_after(attempt: int, *, asked_seconds: float) -> timedelta:
+    """10, 20, 40, 80 seconds; longer where the other side asked for it, an hour at most."""
+    return timedelta(seconds=min(_LONGEST_PAUSE_SECONDS, max(5 * 2**attempt, asked_seconds)))
 
 
-def _end(job: Job, state: Job.State, *, model_status: ModelRegistry.Status, code: str = "", message: str = "") -> None:
+def _end(job: Job, state: Job.State, *, code: str = "", message: str = "") -> None:
+    """An early end. What is half done goes while the job is still ours: after a crash in between, it goes again."""
+    if not job.renew(stage="cleaning up"):
+        return
+    left_over = _clean_up(job)
+    status = ModelRegistry.Status.FAILED if state == Job.State.FAILED else ModelRegistry.Status.REGISTERED
     with transaction.atomic():
-        if job.close(state, error_code=code, error_message=message):
-            give_up_download(job.model, status=model_status, error=message)
+        if job.close(state, error_code=code, error_message=f"{message} {left_over}".strip()):
+            give_up_download(job.model, status=status, error=message)
+
+
+def _clean_up(job: Job) -> str:
+    """A sentence about what could not be removed, or ""."""
+    try:
+        WORK[Job.Kind(job.kind)].clean_up(job)
+    except HomelabError as error:
+        return f"What it left behind is still there: {error.message}"
+    except Exception as error:
+        logger.exception("What job %s left behind could not be removed", job.pk)
+        return f"What it left behind is still there: {type(error).__name__}: {error}"
+    return ""
+
+
+def _wake_next(pair: str) -> None:
+    """A slot is free: whoever waits longest for these drives."""
+    for job in Job.objects.due().filter(pair=pair).exclude(pair="")[:1]:
+        wake_worker(job)
+
+
+# What users ask for
+
+
+def cancel_job(job: Job) -> Job:
+    """One that never began ends at once. Another is told, ends within seconds, and takes back what is half done. Raises
+    NotNow."""
+    if job.committed and job.is_open:
+        raise NotNow(f"Job {job.pk} cannot be cancelled any more: {job.model} is in its new place already.")
+    if not job.is_open:
+        raise NotNow(f"Job {job.pk} is {job.state} already.")
+    if job.take_unbegun():
+        _end(job, Job.State.CANCELLED)
+    elif Job.objects.open().filter(pk=job.pk).update(cancel_requested=True, not_before=timezone.now()):
+        wake_worker(job)
+    job.refresh_from_db()
+    return job
+
+
+def retry_job(job: Job) -> Job:
+    """Queues a failed or cancelled job again, with all of its attempts. Raises NotNow, JobOpen."""
+    ended = Job.objects.filter(pk=job.pk, state__in=[Job.State.FAILED, Job.State.CANCELLED])
+    fresh = {"state": Job.State.QUEUED, "attempt": 0, "not_before": timezone.now(), "cancel_requested": False}
+    emptied = {"finished_at": None, "error_code": "", "error_message": "", "stage": "", "bytes_done": 0}
+    try:
+        with transaction.atomic():
+            if not ended.update(**fresh, **emptied):
+                raise NotNow(f"Job {job.pk} is {job.state}: only a job that failed or was cancelled is tried again.")
+            _expect_download(job)
+    except IntegrityError:
+        raise JobOpen(f"{job.model} has other unfinished work. Wait for it, or cancel it under Jobs.") from None
+    transaction.on_commit(lambda: wake_worker(job))
+    job.refresh_from_db()
+    return job
+
+
+def _expect_download(job: Job) -> None:
+    if job.kind == Job.Kind.DOWNLOAD and job.model.status != ModelRegistry.Status.READY:
+        job.model.mark(ModelRegistry.Status.DOWNLOADING)
+
+
+# Looking after all
 
 
 def reconcile() -> int:
     """Queues again what lost its worker, and wakes a worker for all that is due. Answers how many it woke for."""
     for job in Job.objects.abandoned():
-        _take_back(job)
+        if job.take_over():
+            _take_back(job)
     due = list(Job.objects.due())
     for job in due:
         wake_worker(job)
@@ -93,11 +205,8 @@ def reconcile() -> int:
 
 
 def _take_back(job: Job) -> None:
-    """Only if the lease is still the one that was judged: its worker may have come back since."""
-    lost = Job.objects.filter(pk=job.pk, state=Job.State.RUNNING, lease_owner=job.lease_owner)
     if job.attempt < Job.MAX_ATTEMPTS:
-        lost.update(state=Job.State.QUEUED, lease_owner="", lease_expires_at=None, rate=0)
+        job.put_back(pause=timedelta(0))
         return
-    message = f"Its worker died {job.attempt} times. The worker's log may say why; then download it again."
-    if lost.update(state=Job.State.FAILED, lease_owner="", error_code="worker_lost", error_message=message):
-        give_up_download(job.model, status=ModelRegistry.Status.FAILED, error=message)
+    message = f"Its worker died {job.attempt} times. The worker's log may say why; then try it again."
+    _end(job, Job.State.FAILED, code="worker_lost", message=message)

@@ -1,50 +1,153 @@
 """Where a model's files are at this second: the row says which cache, the drive says what lies there."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from django.db.models import F
 from django.utils import timezone
 
-from cachemgr.errors import CacheUnavailable
+from cachemgr import locks
+from cachemgr.errors import CacheUnavailable, RepoBusy
 from cachemgr.layout import repo_folder
+from cachemgr.models import Cache
 from cachemgr.monitor import look_up_repo
-from registry.adoption import choose_loadable, describe_revision
-from registry.errors import ModelNotDownloaded
-from registry.models import ModelRegistry
-from registry.services import cache_of
+from cachemgr.report import RevisionReport
+from registry.adoption import choose_loadable, mark_ready
+from registry.errors import ModelDamaged, ModelNotDownloaded
+from registry.models import Job, ModelRegistry
+from registry.services import cache_of, cache_path_of
 
 _LOOK_SECONDS = 30.0  # a hard disk that sleeps takes about ten
+_LOCK_SECONDS = 2.0  # files go in less, if they go one by one: a rename takes no time
+_NOT_HERE = (CacheUnavailable, ModelNotDownloaded, RepoBusy)
+_IN_WORK = {ModelRegistry.Status.DOWNLOADING, ModelRegistry.Status.MOVING}  # a job says when they are ready
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LocatedModel:
-    """A model that can be loaded. `snapshot_path` is absolute; sizes in bytes."""
+    """A model that can be loaded. `home` is the repo folder that its row named, `snapshot_path` is where it was found:
+    elsewhere, if a move is open and the drive of its home is away. Both absolute; sizes in bytes."""
 
     pk: int
     model_name: str
+    home: Path
     snapshot_path: Path
     size_bytes: int
     is_pinned: bool
 
 
+@dataclass(frozen=True, slots=True)
+class HeldModel:
+    """While its lock is held, nobody removes the files. Release it."""
+
+    located: LocatedModel
+    lock: locks.RepoLock
+
+
 def locate(model: ModelRegistry) -> LocatedModel:
-    """Looks on the drive that the row names. Raises CacheUnavailable or ModelNotDownloaded."""
-    cache = cache_of(model)
+    """Looks on the drive that the row names. Raises what `hold` raises."""
+    held = hold(model)
+    held.lock.release()
+    return held.located
+
+
+def hold(model: ModelRegistry) -> HeldModel:
+    """Looks on the drive that the row names, and keeps its files from being removed. Raises CacheUnavailable,
+    ModelNotDownloaded, ModelDamaged, or RepoBusy while they are being removed."""
+    refuse_damaged(model)
+    while True:
+        try:
+            return _find(model)
+        except _NOT_HERE:
+            now = ModelRegistry.objects.filter(pk=model.pk).first()
+            if now is None or home_of(now) == home_of(model):
+                raise
+            model = now  # it moved between our look at the row and our look at the drive
+
+
+def refuse_damaged(model: ModelRegistry) -> None:
+    """What a verification called bad is not loaded before it is repaired."""
+    if model.damaged:
+        names = ", ".join(str(each["name"]) for each in model.damaged)
+        message = f"{model} has damaged files ({names}). Repair it first: POST /api/models/{model}/repair."
+        raise ModelDamaged(message, details={"bad": model.damaged})
+
+
+def home_of(model: ModelRegistry) -> Path:
+    """The repo folder that the row names."""
+    return Path(cache_path_of(model)) / repo_folder(model.hf_path)
+
+
+def homes_of(pks: Iterable[int]) -> dict[int, Path]:
+    """The repo folders that these rows name now; one query."""
+    return {model.pk: home_of(model) for model in ModelRegistry.objects.filter(pk__in=list(pks))}
+
+
+def _find(model: ModelRegistry) -> HeldModel:
+    """At home, else at the other end of an open move. Raises what was wrong at home."""
+    home = cache_of(model)
+    try:
+        return _hold_in(home, model)
+    except _NOT_HERE:
+        for cache in _ends_of_move(model):
+            if cache != home and (held := _hold_whole(cache, model)):
+                return held
+        raise
+
+
+def _ends_of_move(model: ModelRegistry) -> Iterator[Cache]:
+    """Of any row with these files: a move takes them all along."""
+    moves = Job.objects.open().filter(model__hf_path=model.hf_path, kind=Job.Kind.MOVE)
+    for job in moves.select_related("source", "target"):
+        yield from (cache for cache in (job.source, job.target) if cache is not None)
+
+
+def _hold_whole(cache: Cache, model: ModelRegistry) -> HeldModel | None:
+    """Where the row does not point, only what it describes to the byte will do: the rest may be gone already."""
+    try:
+        held = _hold_in(cache, model)
+    except _NOT_HERE:
+        return None
+    if held.located.snapshot_path.name == model.revision and held.located.size_bytes == model.size_bytes:
+        return held
+    held.lock.release()
+    return None
+
+
+def _hold_in(cache: Cache, model: ModelRegistry) -> HeldModel:
+    """Locks first, then looks: what was seen there stays there."""
+    folder = Path(cache.path) / repo_folder(model.hf_path)
+    lock = locks.shared(folder, wait_seconds=_LOCK_SECONDS)
+    try:
+        revision = _revision_in(cache, model)
+        is_home = folder == home_of(model)
+        if is_home and model.status not in {ModelRegistry.Status.READY, *_IN_WORK}:
+            mark_ready(model, revision)  # files that were put there by hand, or a drive that came back
+    except BaseException:
+        lock.release()
+        raise
+    return HeldModel(_located(model, folder=folder, revision=revision), lock)
+
+
+def _revision_in(cache: Cache, model: ModelRegistry) -> RevisionReport:
     report = look_up_repo(cache, repo_id=model.hf_path, limit_seconds=_LOOK_SECONDS)
     if report.contents is None:
         raise CacheUnavailable(f"{model} cannot be loaded: {report.message}")
     found = [revision for repo in report.contents.repos for revision in repo.revisions]
     revision = choose_loadable(found, commit=model.revision)
-    is_unverified = model.status == ModelRegistry.Status.DOWNLOADING and not model.revision
-    if revision is None or is_unverified:
+    is_landing = model.status == ModelRegistry.Status.DOWNLOADING
+    if revision is None or (is_landing and revision.commit != model.revision):
         raise not_downloaded(model, where=cache.path)
-    if model.status != ModelRegistry.Status.READY:  # files that were put there by hand, or a drive that came back
-        model.mark(ModelRegistry.Status.READY, **describe_revision(revision))
+    return revision
+
+
+def _located(model: ModelRegistry, *, folder: Path, revision: RevisionReport) -> LocatedModel:
     return LocatedModel(
         pk=model.pk,
         model_name=model.model_name,
-        snapshot_path=Path(cache.path) / repo_folder(model.hf_path) / "snapshots" / revision.commit,
+        home=home_of(model),
+        snapshot_path=folder / "snapshots" / revision.commit,
         size_bytes=revision.size_bytes,
         is_pinned=model.pinned,
     )

@@ -1,18 +1,15 @@
-"""The registry's memory: which models we offer, where they live, and the work that is done on them."""
+"""The registry's memory: which models we offer, where they live, and (in job_queue) the work that is done on them."""
 
-import os
-import socket
-from datetime import timedelta
 from typing import Any, Self
 
-import psutil
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import F, Q
-from django.utils import timezone
 
 from cachemgr.models import Cache
 from cachemgr.units import MB
+from registry.job_queue import Job
+
+__all__ = ["Job", "ModelRegistry"]
 
 NAME_RULE = (
     "A name begins with a letter or digit and goes on with up to 95 letters, digits, dots, colons, _ or -; "
@@ -31,10 +28,11 @@ class ModelQuerySet(models.QuerySet["ModelRegistry"]):
         return found
 
     def in_cache(self, cache: Cache) -> Self:
-        """Rows whose location means this cache. For primary and secondary the location decides, not `cache_path`."""
-        if cache.location == Cache.Location.CUSTOM:
-            return self.filter(cache_location=cache.location, cache_path__in=[cache.path, cache.path + "/"])
-        return self.filter(cache_location=cache.location) if cache.is_configured else self.none()
+        """Rows whose location means this cache. For primary and secondary the location decides, not `cache_path`; a
+        custom path may be one that `.env` names, or named once."""
+        by_path = models.Q(cache_location=Cache.Location.CUSTOM, cache_path__in=[cache.path, cache.path + "/"])
+        by_name = models.Q(cache_location=cache.location) if cache.is_configured else models.Q(pk__in=[])
+        return self.filter(by_path | by_name)
 
     def servable(self) -> Self:
         return self.filter(status__in=[ModelRegistry.Status.READY, ModelRegistry.Status.MOVING])
@@ -78,6 +76,11 @@ class ModelRegistry(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True)
     use_count = models.BigIntegerField(default=0)
 
+    # What reading its files again found, see checkups.py
+    verified_at = models.DateTimeField(null=True, blank=True, help_text="When all its bytes were last read and right.")
+    verified_up_to = models.CharField(max_length=255, blank=True, help_text="The file where the next reading goes on.")
+    damaged = models.JSONField(default=list, blank=True, help_text="Files that are bad: no engine loads them.")
+
     objects = ModelQuerySet.as_manager()
 
     class Meta:
@@ -109,146 +112,3 @@ class ModelRegistry(models.Model):
         for name, value in changed.items():
             setattr(self, name, value)
         type(self).objects.filter(pk=self.pk).update(**changed)
-
-
-class JobQuerySet(models.QuerySet["Job"]):
-    def open(self) -> Self:
-        return self.filter(state__in=[Job.State.QUEUED, Job.State.RUNNING])
-
-    def due(self) -> Self:
-        return self.filter(state=Job.State.QUEUED, not_before__lte=timezone.now())
-
-    def abandoned(self) -> Self:
-        """Running, but nobody holds them: the lease ran out, or its process on this host is dead."""
-        running = self.filter(state=Job.State.RUNNING)
-        dead = [job.pk for job in running if not lease_is_alive(job.lease_owner)]
-        return running.filter(Q(lease_expires_at__lt=timezone.now()) | Q(pk__in=dead))
-
-
-class Job(models.Model):
-    """One row for one long piece of work. A worker claims it with a conditional UPDATE and holds a lease.
-
-    queued --claim--> running --> done
-       ^                 |------> failed
-       '---- retry ------'------> cancelled
-    """
-
-    class Kind(models.TextChoices):
-        DOWNLOAD = "download"
-
-    class State(models.TextChoices):
-        QUEUED = "queued"
-        RUNNING = "running"
-        DONE = "done"
-        FAILED = "failed"
-        CANCELLED = "cancelled"
-
-    MAX_ATTEMPTS = 5
-    LEASE = timedelta(seconds=60)
-
-    kind = models.CharField(max_length=16, choices=Kind)
-    model = models.ForeignKey(ModelRegistry, on_delete=models.CASCADE, related_name="jobs")
-    state = models.CharField(max_length=16, choices=State, default=State.QUEUED)
-    stage = models.CharField(max_length=32, blank=True, help_text="What it does now: planning, downloading, verifying.")
-    bytes_done = models.BigIntegerField(default=0)
-    bytes_total = models.BigIntegerField(default=0)
-    rate = models.BigIntegerField("bytes per second", default=0)
-    attempt = models.IntegerField(default=0)
-    not_before = models.DateTimeField(default=timezone.now)
-    cancel_requested = models.BooleanField(default=False)
-    lease_owner = models.CharField(max_length=255, blank=True)
-    lease_expires_at = models.DateTimeField(null=True, blank=True)
-    error_code = models.CharField(max_length=64, blank=True)
-    error_message = models.TextField(blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    started_at = models.DateTimeField(null=True, blank=True)
-    finished_at = models.DateTimeField(null=True, blank=True)
-
-    objects = JobQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["-pk"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["model"], condition=Q(state__in=["queued", "running"]), name="one_open_job_per_model"
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.kind} of {self.model} ({self.state})"
-
-    @property
-    def is_open(self) -> bool:
-        return self.state in {self.State.QUEUED, self.State.RUNNING}
-
-    @property
-    def percent(self) -> float:
-        if self.state == self.State.DONE:
-            return 100.0
-        return min(100.0, round(self.bytes_done / self.bytes_total * 100, 1)) if self.bytes_total else 0.0
-
-    @property
-    def eta_seconds(self) -> int | None:
-        left = self.bytes_total - self.bytes_done
-        return round(left / self.rate) if self.rate > 0 and self.state == self.State.RUNNING else None
-
-    def claim(self) -> bool:
-        """True for the one worker that may run it now."""
-        now = timezone.now()
-        taken = (
-            Job.objects.due()
-            .filter(pk=self.pk)
-            .update(
-                state=self.State.RUNNING,
-                lease_owner=own_lease_name(),
-                lease_expires_at=now + self.LEASE,
-                attempt=F("attempt") + 1,
-                started_at=now,
-                error_code="",
-                error_message="",
-            )
-        )
-        self.refresh_from_db()
-        return taken == 1
-
-    def beat(self, **progress: Any) -> bool:
-        """Renews the lease and stores progress. False: the job is not ours any more, or shall be cancelled."""
-        ours = Job.objects.filter(pk=self.pk, state=self.State.RUNNING, lease_owner=own_lease_name())
-        renewed = ours.update(lease_expires_at=timezone.now() + self.LEASE, **progress)
-        return renewed == 1 and not ours.filter(cancel_requested=True).exists()
-
-    def close(self, state: "Job.State", *, error_code: str = "", error_message: str = "") -> bool:
-        """Ends it, if it is still ours."""
-        return self._leave(state=state, finished_at=timezone.now(), error_code=error_code, error_message=error_message)
-
-    def put_back(self, *, pause: timedelta, error_code: str = "", error_message: str = "") -> bool:
-        """Queues it again, for after the pause."""
-        return self._leave(
-            state=self.State.QUEUED,
-            not_before=timezone.now() + pause,
-            error_code=error_code,
-            error_message=error_message,
-        )
-
-    def _leave(self, **values: Any) -> bool:
-        ours = Job.objects.filter(pk=self.pk, state=self.State.RUNNING, lease_owner=own_lease_name())
-        left = ours.update(lease_owner="", lease_expires_at=None, rate=0, **values)
-        self.refresh_from_db()
-        return left == 1
-
-
-def own_lease_name() -> str:
-    """host:pid:start time. A process number alone can be taken by another process."""
-    process = psutil.Process(os.getpid())
-    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
-
-
-def lease_is_alive(owner: str) -> bool:
-    """False when the owner's process on this host is gone. Another host's is only known by its lease."""
-    host, pid, started = owner.rsplit(":", 2)
-    if host != socket.gethostname():
-        return True
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" == started
-    except psutil.NoSuchProcess:
-        return False

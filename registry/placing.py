@@ -13,7 +13,7 @@ from cachemgr.report import FileReport, RevisionReport
 from cachemgr.space import Verdict
 from registry.adoption import loadable_revision
 from registry.estimates import Size, find_size
-from registry.hub import HubSnapshot
+from registry.hub import HubFile, HubSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +98,7 @@ def need_in(cache: Cache, hf_path: str, *, size: Size) -> Need:
 
 
 def still_needed(snapshot: HubSnapshot, *, lying: Iterable[FileReport]) -> Need:
-    """A file lies there if its content does, whole: as a blob of any revision, or as a copy in this very one."""
-    files = tuple(lying)
-    blobs = {(file.digest, file.size_bytes) for file in files if file.digest}
-    copies = {(file.name, file.size_bytes) for file in files if not file.digest and file.revision == snapshot.commit}
-    contents = {file.digest: file for file in snapshot.files}.values()
-    missing = [
-        file
-        for file in contents
-        if (file.digest, file.size_bytes) not in blobs and (file.name, file.size_bytes) not in copies
-    ]
+    contents, missing = snapshot.contents, missing_contents(snapshot, lying=lying)
     missing_bytes = sum(file.size_bytes for file in missing)
     return Need(
         size_bytes=missing_bytes,
@@ -115,3 +106,15 @@ def still_needed(snapshot: HubSnapshot, *, lying: Iterable[FileReport]) -> Need:
         present_bytes=snapshot.size_bytes - missing_bytes,
         present_files=len(contents) - len(missing),
     )
+
+
+def missing_contents(snapshot: HubSnapshot, *, lying: Iterable[FileReport]) -> list[HubFile]:
+    """A content lies there, whole, as a blob of any revision, or as a copy in this very one."""
+    files = tuple(lying)
+    blobs = {(file.digest, file.size_bytes) for file in files if file.digest}
+    copies = {(file.name, file.size_bytes) for file in files if not file.digest and file.revision == snapshot.commit}
+    return [
+        file
+        for file in snapshot.contents
+        if (file.digest, file.size_bytes) not in blobs and (file.name, file.size_bytes) not in copies
+    ]

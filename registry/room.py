@@ -1,14 +1,16 @@
-"""Room in caches, as the registry knows it: which models could leave, and which promises of space are over."""
+"""Room in caches, as the registry knows it: which models could leave, what is wanted, and which promises of space are
+over."""
 
 from collections import defaultdict
 from typing import Any
 
 from django.db.models import Q
 
-from cachemgr.layout import repo_folder
+from cachemgr.layout import COMMIT, repo_folder
 from cachemgr.models import Cache, CachedRepo, Reservation
 from cachemgr.services import release
 from cachemgr.space import Candidate
+from cachemgr.wanted import Wanted
 from registry.models import Job, ModelRegistry
 
 
@@ -37,6 +39,25 @@ def _candidate(models: list[ModelRegistry], *, size_bytes: int) -> Candidate:
     used = [model for model in models if model.last_used_at]
     latest = max(used, key=lambda model: model.last_used_at or model.created_at, default=models[0])
     return Candidate(latest.model_name, size_bytes, latest.last_used_at, latest.cache_location)
+
+
+def tell_wanted(*, cache: Cache, **_: Any) -> Wanted:
+    """Receives cachemgr's `wanted_asked`. A model that is not tied to a commit may be served from any that lies there.
+    What has open work is left alone in all caches: a move has two of them."""
+    commits: dict[str, frozenset[str] | None] = {}
+    for model in ModelRegistry.objects.in_cache(cache):
+        folder = repo_folder(model.hf_path)
+        before = commits.get(folder, frozenset())
+        own = _commits_of(model)
+        commits[folder] = None if own is None or before is None else before | own
+    jobs = list(Job.objects.open().select_related("model"))
+    busy = frozenset(repo_folder(job.model.hf_path) for job in jobs)
+    return Wanted(commits, busy_folders=busy, open_jobs=frozenset(str(job.pk) for job in jobs))
+
+
+def _commits_of(model: ModelRegistry) -> frozenset[str] | None:
+    named = {model.revision, model.wanted_revision}
+    return frozenset(filter(COMMIT.fullmatch, named)) if model.revision else None
 
 
 def end_stale_promises(**_: Any) -> None:

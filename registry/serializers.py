@@ -5,14 +5,15 @@ from datetime import datetime
 from typing import Any
 
 from django.core.validators import RegexValidator
+from django.db.models import QuerySet
 from rest_framework import serializers
 
 from cachemgr.models import Cache
 from cachemgr.questions import MegabytesField, refuse_path_without_custom
-from cachemgr.serializers import VerdictSerializer
+from cachemgr.serializers import GigabytesField, VerdictSerializer
 from registry.models import NAME_PATTERN, NAME_RULE, Job, ModelRegistry
 from registry.placing import Estimate
-from registry.services import Wish, cache_path_of
+from registry.services import Wish, cache_path_of, get_model
 
 _NAME = RegexValidator(NAME_PATTERN, NAME_RULE, code="invalid_name")
 _REVISION = RegexValidator(
@@ -102,8 +103,17 @@ def _moment(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
+class CachePlaceSerializer(serializers.Serializer[Any]):
+    cache_location = serializers.CharField(source="location")
+    cache_path = serializers.CharField(source="path")
+
+
 class JobSerializer(serializers.ModelSerializer[Job]):
+    """`committed`: the model is in its new place already. `not_before`: a queued job waits until then."""
+
     model = serializers.CharField(source="model.model_name")
+    source = CachePlaceSerializer(allow_null=True)  # type: ignore[assignment]  # DRF takes fields off the class
+    target = CachePlaceSerializer(allow_null=True)
     percent = serializers.FloatField()
     eta_seconds = serializers.IntegerField(allow_null=True)
     rate_bytes_per_second = serializers.IntegerField(source="rate")
@@ -114,21 +124,47 @@ class JobSerializer(serializers.ModelSerializer[Job]):
             "id",
             "kind",
             "model",
+            "source",
+            "target",
             "state",
             "stage",
+            "committed",
             "bytes_done",
             "bytes_total",
             "percent",
             "rate_bytes_per_second",
             "eta_seconds",
             "attempt",
+            "not_before",
             "cancel_requested",
             "error_code",
             "error_message",
             "created_at",
             "started_at",
             "finished_at",
+            "updated_at",
         ]
+
+
+class JobQuestionSerializer(serializers.Serializer[Any]):
+    """Which jobs: of a state (`open` is queued or running), of a kind, of a model."""
+
+    state = serializers.ChoiceField(choices=["open", *Job.State.values], required=False)
+    kind = serializers.ChoiceField(choices=Job.Kind.values, required=False)
+    model = TextField(required=False, max_length=200)
+
+    def jobs(self) -> QuerySet[Job]:
+        """Newest first. Raises ValidationError, UnknownModel."""
+        self.is_valid(raise_exception=True)
+        asked = self.validated_data
+        found = Job.objects.for_display()
+        if state := asked.get("state"):
+            found = found.open() if state == "open" else found.filter(state=state)
+        if kind := asked.get("kind"):
+            found = found.filter(kind=kind)
+        if name := asked.get("model"):
+            found = found.filter(model=get_model(name))
+        return found
 
 
 class NoticeSerializer(serializers.Serializer[Any]):
@@ -176,11 +212,42 @@ class WishSerializer(serializers.Serializer[Any]):
 
 
 class ModelChangeSerializer(serializers.Serializer[Any]):
-    """What PATCH may change. Another location is taken for a model whose files are not there yet."""
+    """What PATCH may change. Another location is a move, of the files where there are any."""
 
     cache_location = serializers.ChoiceField(choices=Cache.Location.choices, required=False)
     cache_path = TextField(required=False, allow_null=True, allow_blank=True)
     pinned = serializers.BooleanField(required=False)
+
+
+class RemovalQuestionSerializer(serializers.Serializer[Any]):
+    """`files` may be left out where there are none. With `row=keep` the files alone go, and the model stays registered.
+    With `dry_run` nothing is removed."""
+
+    files = serializers.ChoiceField(choices=["trash", "keep"], required=False)
+    row = serializers.ChoiceField(choices=["forget", "keep"], default="forget")
+    dry_run = serializers.BooleanField(default=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["row"] == "keep" and attrs.get("files") != "trash":
+            message = "With row=keep only files=trash removes anything."
+            raise serializers.ValidationError({"row": message}, code="nothing_to_remove")
+        return attrs
+
+
+class RemovalSerializer(serializers.Serializer[Any]):
+    """A removal.RemovalPlan. The trash frees nothing: `freed_bytes` come back when it is emptied."""
+
+    model = serializers.CharField(source="model.model_name")
+    cache_location = serializers.CharField(source="cache.location")
+    cache_path = serializers.CharField(source="cache.path")
+    has_files = serializers.BooleanField()
+    file_count = serializers.IntegerField(source="weight.file_count")
+    size_gb = GigabytesField(source="weight.size_bytes")
+    size_bytes = serializers.IntegerField(source="weight.size_bytes")
+    freed_gb = GigabytesField(source="weight.freed_bytes")
+    freed_bytes = serializers.IntegerField(source="weight.freed_bytes")
+    shared_with = serializers.ListField(child=serializers.CharField())
+    is_busy = serializers.BooleanField()
 
 
 class HubFileSerializer(serializers.Serializer[Any]):

@@ -1,6 +1,7 @@
 """Registering, estimating, finding and forgetting models. The doors (API, admin, shell) all come through here."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -8,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from cachemgr import services as caches
+from cachemgr import trash
 from cachemgr.errors import InsufficientSpace
 from cachemgr.layout import is_repo_id, repo_folder
 from cachemgr.models import Cache, CachedRepo
@@ -20,6 +22,11 @@ from registry.errors import JobOpen, NameTaken, NotNow, UnknownModel
 from registry.estimates import Notice, Size, find_size
 from registry.models import Job, ModelRegistry
 from registry.placing import Need, Place, choose_place, consider, present_revision
+
+_WAKE_LASTS_SECONDS = 60.0
+
+
+WITHOUT_FILES = (ModelRegistry.Status.REGISTERED, ModelRegistry.Status.FAILED)
 
 
 @dataclass(frozen=True)
@@ -83,10 +90,18 @@ def propose(wish: Wish) -> Proposal:
 def register(wish: Wish) -> Registration:
     """Registers a model and books its bytes. Nothing is downloaded. Raises what `propose` raises, and InsufficientSpace
     (507)."""
-    proposal = propose(wish)
+    proposal = propose_for_good(wish)
     if proposal.verdict.is_refusal:
         raise shortage(proposal)
     return proposal.execute()
+
+
+def propose_for_good(wish: Wish) -> Proposal:
+    """As `propose`, where the room is wanted now: as much of the trash as is lacking gives way to it."""
+    proposal = propose(wish)
+    if proposal.verdict.is_refusal and trash.make_room(proposal.verdict):
+        return propose(wish)
+    return proposal
 
 
 def shortage(proposal: Proposal) -> InsufficientSpace:
@@ -172,7 +187,9 @@ def request_download(model: ModelRegistry) -> Job:
     """Queues a download. Asking twice is safe: an open one is answered. A finished one checks what is there."""
     try:
         with transaction.atomic():
-            job = Job.objects.create(kind=Job.Kind.DOWNLOAD, model=model, bytes_total=model.size_bytes or 0)
+            job = Job.objects.create(
+                kind=Job.Kind.DOWNLOAD, model=model, target=cache_of(model), bytes_total=model.size_bytes or 0
+            )
             if model.status != ModelRegistry.Status.READY:  # what is ready stays usable while it is checked
                 model.mark(ModelRegistry.Status.DOWNLOADING)
     except IntegrityError:
@@ -184,21 +201,16 @@ def request_download(model: ModelRegistry) -> Job:
     return job
 
 
-def wake_worker(job: Job) -> None:
-    """A message with the job's number."""
-    wake("registry.tasks.run_job", args=[job.pk], otherwise=f"Job {job.pk} starts within a minute of its return.")
-
-
-def cancel_job(job: Job) -> Job:
-    """A queued job ends at once; a running one is told, and ends within seconds."""
-    if not job.is_open:
-        raise NotNow(f"Job {job.pk} is {job.state} already.")
-    Job.objects.filter(pk=job.pk).update(cancel_requested=True)
-    if job.claim():
-        job.close(Job.State.CANCELLED)
-        give_up_download(job.model, status=ModelRegistry.Status.REGISTERED)
-    job.refresh_from_db()
-    return job
+def wake_worker(job: Job, *, pause: timedelta = timedelta(0)) -> None:
+    """A message with the job's number, for after the pause. The reconciler sends another each minute while the job is
+    due: one that waited longer is of no use, and hundreds of them must not pile up behind a long job."""
+    wake(
+        "registry.tasks.run_job",
+        args=[job.pk],
+        countdown=pause.total_seconds(),
+        expires=pause.total_seconds() + _WAKE_LASTS_SECONDS,
+        otherwise=f"Job {job.pk} starts within a minute of its return.",
+    )
 
 
 def give_up_download(model: ModelRegistry, *, status: ModelRegistry.Status, error: str = "") -> None:
@@ -210,7 +222,7 @@ def give_up_download(model: ModelRegistry, *, status: ModelRegistry.Status, erro
 
 def relocate(model: ModelRegistry, *, cache_location: str, cache_path: str | None) -> Verdict:
     """Another place for a model that is not downloaded yet: its promise of space moves along."""
-    if model.status not in {ModelRegistry.Status.REGISTERED, ModelRegistry.Status.FAILED}:
+    if model.status not in WITHOUT_FILES or model.damaged:
         raise NotNow(f"{model} is {model.status}: its files have to move, and its row alone must not.")
     size = Size(model.size_bytes or 0, "given")
     place = consider(caches.find_cache(cache_location, path=cache_path), model.hf_path, size=size)
@@ -220,19 +232,6 @@ def relocate(model: ModelRegistry, *, cache_location: str, cache_path: str | Non
         model.cache_path = cache.path if cache.location == Cache.Location.CUSTOM else None
         model.save(update_fields=["cache_location", "cache_path"])
         return caches.book(cache, _booking(model, need=place.need), measured=place.measured)
-
-
-def change(model: ModelRegistry, values: dict[str, Any]) -> None:
-    """What a PATCH or the admin's form changes."""
-    location = values.get("cache_location", model.cache_location)
-    path = values.get("cache_path") if location == Cache.Location.CUSTOM else None
-    if "cache_location" in values or "cache_path" in values:
-        target = caches.find_cache(location, path=path or model.cache_path)
-        if target.path != cache_path_of(model):
-            relocate(model, cache_location=location, cache_path=target.path)
-    if "pinned" in values:
-        model.pinned = values["pinned"]
-        model.save(update_fields=["pinned"])
 
 
 def has_no_files(model: ModelRegistry) -> bool:

@@ -6,7 +6,7 @@ from celery import shared_task
 from celery.signals import worker_ready, worker_shutting_down
 
 from cachemgr.tasks import measure_caches
-from registry import jobs
+from registry import checkups, jobs
 
 
 @shared_task
@@ -17,6 +17,12 @@ def run_job(pk: int) -> str:
 @shared_task
 def reconcile_jobs() -> int:
     return jobs.reconcile()
+
+
+@shared_task
+def scrub() -> int:
+    """At night: models are read again, as many bytes as a night may read. Answers how many."""
+    return len(checkups.scrub_tonight())
 
 
 @worker_ready.connect

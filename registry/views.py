@@ -9,10 +9,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from homelab.errors import InvalidValue
-from registry import services
-from registry.errors import UnknownJob
-from registry.models import Job, ModelRegistry
+from cachemgr.serializers import TrashedRepoSerializer
+from registry import changes, removal, services
+from registry.download_serializers import DownloadPlanSerializer, DownloadQuestionSerializer
+from registry.downloads import plan_download
+from registry.models import ModelRegistry
 from registry.placing import estimate
 from registry.serializers import (
     EstimateQuestionSerializer,
@@ -21,12 +22,15 @@ from registry.serializers import (
     ModelChangeSerializer,
     ModelSerializer,
     RegisteredModelSerializer,
+    RemovalQuestionSerializer,
+    RemovalSerializer,
     WishSerializer,
     models_body,
 )
+from registry.work_serializers import ChangedModelSerializer
 
 
-def _body(request: Request) -> dict[str, Any]:
+def body_of(request: Request) -> dict[str, Any]:
     if not isinstance(request.data, dict):
         raise ParseError("The body has to be a JSON object.")
     return dict(request.data)
@@ -44,7 +48,7 @@ class ModelListView(generics.GenericAPIView[ModelRegistry]):
 
     @extend_schema(request=WishSerializer, responses={201: RegisteredModelSerializer})
     def post(self, request: Request) -> Response:
-        asked = WishSerializer(data=_body(request))
+        asked = WishSerializer(data=body_of(request))
         asked.is_valid(raise_exception=True)
         done = services.register(asked.wish())
         job = services.request_download(done.model) if asked.validated_data["download"] else None
@@ -59,35 +63,53 @@ class ModelView(APIView):
     def get(self, request: Request, model_name: str) -> Response:
         return Response(ModelSerializer(services.get_model(model_name)).data)
 
-    @extend_schema(request=ModelChangeSerializer, responses=ModelSerializer)
+    @extend_schema(request=ModelChangeSerializer, responses=ChangedModelSerializer)
     def patch(self, request: Request, model_name: str) -> Response:
-        asked = ModelChangeSerializer(data=_body(request))
+        asked = ModelChangeSerializer(data=body_of(request))
         asked.is_valid(raise_exception=True)
         model = services.get_model(model_name)
-        services.change(model, asked.validated_data)
-        return Response(ModelSerializer(model).data)
+        model.job = changes.change(model, asked.validated_data)  # type: ignore[attr-defined]
+        model.refresh_from_db()
+        return Response(ChangedModelSerializer(model).data)
 
     @extend_schema(
-        parameters=[OpenApiParameter("files", str, enum=["keep"], description="What becomes of its files.")],
-        responses={204: None},
+        parameters=[RemovalQuestionSerializer],
+        responses={200: RemovalSerializer, 204: None},
     )
     def delete(self, request: Request, model_name: str) -> Response:
-        model = services.get_model(model_name)
-        files = request.query_params.get("files")
-        if files != "keep" and not (files is None and services.has_no_files(model)):
-            message = f"{model} has files on a drive. Say files=keep to forget the model and leave them where they are."
-            raise InvalidValue(message, field="files", code="files_choice_needed")
-        services.forget(model)
-        return Response(status=204)
+        """Forgets it. Its files go to the trash of their cache, from where they can come back, or stay where they are.
+
+        204, or 200 with the plan (`dry_run`) and with the entry in the trash.
+        """
+        question = RemovalQuestionSerializer(data=request.query_params.dict())
+        question.is_valid(raise_exception=True)
+        model, asked = services.get_model(model_name), question.validated_data
+        if asked["dry_run"]:
+            return Response(RemovalSerializer(removal.plan_removal(model)).data)
+        if asked.get("files") is None and not services.has_no_files(model):
+            raise removal.choice_needed(model)
+        if asked.get("files") != "trash":
+            services.forget(model)
+            return Response(status=204)
+        entry = removal.remove(model, keeps_row=asked["row"] == "keep")
+        return Response(TrashedRepoSerializer(entry).data) if entry else Response(status=204)
 
 
 class DownloadView(APIView):
     """Queues the download of a model into its own cache."""
 
-    @extend_schema(request=None, responses={202: JobSerializer})
+    @extend_schema(
+        request=DownloadQuestionSerializer,
+        parameters=[OpenApiParameter("dry_run", bool, description="Only say what would be done.")],
+        responses={202: JobSerializer, 200: DownloadPlanSerializer},
+    )
     def post(self, request: Request, model_name: str) -> Response:
-        job = services.request_download(services.get_model(model_name))
-        return Response(JobSerializer(job).data, status=202)
+        asked = DownloadQuestionSerializer(data=body_of(request) | request.query_params.dict())
+        asked.is_valid(raise_exception=True)
+        model = services.get_model(model_name)
+        if asked.validated_data["dry_run"]:
+            return Response(DownloadPlanSerializer(plan_download(model)).data)
+        return Response(JobSerializer(services.request_download(model)).data, status=202)
 
 
 class PinView(APIView):
@@ -96,7 +118,7 @@ class PinView(APIView):
     @extend_schema(request=None, responses=ModelSerializer)
     def post(self, request: Request, model_name: str) -> Response:
         model = services.get_model(model_name)
-        services.change(model, {"pinned": True})
+        changes.change(model, {"pinned": True})
         return Response(ModelSerializer(model).data)
 
 
@@ -115,37 +137,3 @@ class EstimateView(APIView):
         question.is_valid(raise_exception=True)
         services.check_hf_path(question.validated_data["hf_path"])
         return Response(EstimateSerializer(estimate(**question.validated_data)).data)
-
-
-class JobListView(generics.GenericAPIView[Job]):
-    """The newest hundred jobs."""
-
-    queryset = Job.objects.select_related("model")
-    serializer_class = JobSerializer
-
-    @extend_schema(responses=JobSerializer(many=True))
-    def get(self, request: Request) -> Response:
-        return Response(JobSerializer(self.get_queryset()[:100], many=True).data)
-
-
-def _get_job(pk: int) -> Job:
-    job = Job.objects.select_related("model").filter(pk=pk).first()
-    if job is None:
-        raise UnknownJob(f"There is no job {pk}. GET /api/jobs lists them.")
-    return job
-
-
-class JobView(APIView):
-    """One job: its state, progress, rate and error."""
-
-    @extend_schema(responses=JobSerializer)
-    def get(self, request: Request, pk: int) -> Response:
-        return Response(JobSerializer(_get_job(pk)).data)
-
-
-class JobCancelView(APIView):
-    """Ends a job. What was half done is cleaned up."""
-
-    @extend_schema(request=None, responses={202: JobSerializer})
-    def post(self, request: Request, pk: int) -> Response:
-        return Response(JobSerializer(services.cancel_job(_get_job(pk))).data, status=202)

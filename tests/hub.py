@@ -1,14 +1,16 @@
 """A hub on loopback that misbehaves on demand, for the tests of downloads. It logs every request."""
 
 import asyncio
+import json
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.requests import Request
@@ -20,7 +22,9 @@ from demo.repos import HubFile, HubRepo
 
 @dataclass
 class Faults:
-    """What goes wrong. `cut_after` and `garble` name files; `refuse` maps a file to the statuses of its next answers."""
+    """What goes wrong. `cut_after` and `garble` name files; `refuse` maps a file to the statuses of its next answers,
+    which carry `retry_after`. `truncate`: the file is shorter than the list says; `declare`: the list says a size, and
+    the file is sent in full; `no_length`: nor does its answer say how long it is. `also_listed` are more names."""
 
     rate_bytes_per_second: int | None = None
     cut_after: dict[str, int] = field(default_factory=dict)
@@ -28,7 +32,12 @@ class Faults:
     refuse: dict[str, list[int]] = field(default_factory=dict)
     stall: bool = False
     gate_repos: bool = False
-    lie_about_sizes: int | None = None
+    retry_after: str = "0"
+    truncate: dict[str, int] = field(default_factory=dict)
+    declare: dict[str, int] = field(default_factory=dict)
+    no_length: bool = False
+    no_ranges: bool = False
+    also_listed: list[str] = field(default_factory=list)
 
 
 class FaultyHub(Hub):
@@ -36,6 +45,8 @@ class FaultyHub(Hub):
         super().__init__(repos_folder)
         self.faults = Faults()
         self.requests: Counter[str] = Counter()
+        self.sent_bytes: Counter[str] = Counter()
+        self.ranges: list[tuple[str, str]] = []
         self.endpoint = ""
 
     def find_repo(self, request: Request) -> HubRepo:
@@ -46,14 +57,29 @@ class FaultyHub(Hub):
         if self.faults.gate_repos:
             headers = {"X-Error-Code": "GatedRepo", "X-Error-Message": "This repo is gated."}
             return JSONResponse({"error": "gated"}, status_code=403, headers=headers)
-        return super().show_model(request)
+        return JSONResponse(self.falsify(json.loads(super().show_model(request).body)))
+
+    def falsify(self, model: dict[str, Any]) -> dict[str, Any]:
+        for sibling in model["siblings"]:
+            if sibling["rfilename"] in self.faults.declare:
+                sibling["size"] = self.faults.declare[sibling["rfilename"]]
+        small = {"size": 1, "blobId": "a" * 40}
+        model["siblings"] += [{"rfilename": name} | small for name in self.faults.also_listed]
+        return model
 
     async def answer_file(self, request: Request, *, repo: HubRepo, file: HubFile) -> Response:
         statuses = self.faults.refuse.get(file.name, [])
         if statuses and request.method == "GET":
-            return Response(status_code=statuses.pop(0), headers={"Retry-After": "0"})
+            return Response(status_code=statuses.pop(0), headers={"Retry-After": self.faults.retry_after})
         self.rate_bytes_per_second = self.faults.rate_bytes_per_second
-        return await super().answer_file(request, repo=repo, file=file)
+        if self.faults.no_ranges:
+            request.scope["headers"] = [each for each in request.scope["headers"] if each[0] != b"range"]
+        self.ranges += [(file.name, asked)] if (asked := request.headers.get("Range", "")) else []
+        file = replace(file, size_bytes=self.faults.truncate.get(file.name, file.size_bytes))
+        response = await super().answer_file(request, repo=repo, file=file)
+        if self.faults.no_length:
+            del response.headers["Content-Length"]
+        return response
 
     async def read_bytes(self, file: HubFile, *, span: Span) -> AsyncIterator[bytes]:
         limit = self.faults.cut_after.pop(file.name, None)
@@ -65,7 +91,12 @@ class FaultyHub(Hub):
                 yield block[: limit - sent]
                 raise ConnectionResetError("cut by the test")
             sent += len(block)
+            self.sent_bytes[file.name] += len(block)
             yield bytes(byte ^ 1 for byte in block) if file.name in self.faults.garble else block
+
+    def hurry(self) -> None:
+        """As fast as it goes from now on, also for what runs."""
+        self.faults.rate_bytes_per_second = self.rate_bytes_per_second = None
 
     def downloads_of(self, name: str) -> int:
         """How many times a file's bytes were asked for."""

@@ -18,7 +18,7 @@ from django.test import RequestFactory
 from rest_framework import exceptions, serializers
 from rest_framework.views import APIView
 
-from cachemgr.errors import InsufficientSpace, InvalidCachePath
+from cachemgr.errors import ErrandFailed, InsufficientSpace, InvalidCachePath
 from cachemgr.space import CacheFigures, Pool, Rules, check_space
 from homelab.api import answer_exception
 from homelab.errors import HomelabError, InvalidValue
@@ -66,6 +66,7 @@ def make(kind: type[HomelabError]) -> HomelabError:
     arguments = {
         InvalidValue: {"field": "model_name"},
         InvalidCachePath: {"code": "not_absolute"},
+        ErrandFailed: {"code": "drive_error", "is_permanent": True},
         HubError: {"code": "hub_not_found", "is_permanent": True},
         BadRequest: {"param": "messages"},
     }

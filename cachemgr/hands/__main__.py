@@ -14,7 +14,7 @@ from typing import Any
 
 from cachemgr.hands.errors import as_trouble
 
-TASKS = ("move", "verify", "trash", "clean")
+TASKS = ("find", "move", "verify", "trash", "clean")
 """Each is a module beside this one, with `run(order, say=...)`, which answers what is done."""
 
 
@@ -35,18 +35,23 @@ def main() -> int:
     order = json.loads(sys.stdin.readline())
     die_with_master()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    told = _do(order)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to be cleaned up
+    say(**told)
+    return 0 if "done" in told else 1
+
+
+def _do(order: dict[str, Any]) -> dict[str, Any]:
     task = order.pop("task")
     if task not in TASKS:
         raise SystemExit(f"There is no task {task!r}: {', '.join(TASKS)}.")
     module = importlib.import_module(f"cachemgr.hands.{task}")
     try:
-        done = module.run(order, say=say)
+        return {"done": module.run(order, say=say)}
     except Exception as error:
         trouble = as_trouble(error)
-        say(error={"code": trouble.code, "message": trouble.message, "is_permanent": trouble.is_permanent})
-        return 1
-    say(done=done)
-    return 0
+        told = {"code": trouble.code, "message": trouble.message, "is_permanent": trouble.is_permanent}
+        return {"error": told}
 
 
 if __name__ == "__main__":

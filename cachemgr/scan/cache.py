@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from cachemgr.layout import parse_repo_folder
 from cachemgr.report import CacheReport, FileReport, ForeignReport, RepoReport, SharedInode
-from cachemgr.scan.foreign import Beside, read_foreign
+from cachemgr.scan.foreign import Beside, read_foreign, read_staged
 from cachemgr.scan.marks import still_holds
 from cachemgr.scan.place import Inode, Place, open_place
 from cachemgr.scan.readers import read_all
@@ -81,6 +81,7 @@ def scan_cache(
         census = _take_all(place, {} if distrust else known or {}, readers=readers)
         if census.may_count_twice:
             census = _take_all(place, {}, readers=readers)
+        staged = read_staged(place)
     return CacheReport(
         used_bytes=census.size_bytes,
         physical_bytes=census.physical_bytes,
@@ -89,6 +90,7 @@ def scan_cache(
         problems=tuple(census.problems),
         reread_count=census.reread_count,
         distrust=distrust,
+        staged=staged,
     )
 
 

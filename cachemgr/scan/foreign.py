@@ -4,9 +4,9 @@ import os
 import re
 from dataclasses import dataclass, field
 
-from cachemgr.layout import HOUSE_FOLDER, MARKER_FILE
+from cachemgr.layout import HOUSE_FOLDER, MARKER_FILE, STAGING
 from cachemgr.report import ForeignReport
-from cachemgr.scan.place import shown
+from cachemgr.scan.place import Place, shown
 from cachemgr.scan.tally import Tally
 
 _STORE = "blobs"
@@ -25,6 +25,30 @@ def read_foreign(tally: Tally, *, is_folder: bool) -> ForeignReport:
     size_bytes, physical_bytes = tally.sum_up()
     title = _OLD_TITLE if kind == "old_cache" else shown(name)
     return ForeignReport(title, kind, tally.file_count, size_bytes, physical_bytes)
+
+
+def read_staged(place: Place) -> dict[str, int]:
+    """Bytes in `.homelab/staging/<job>`, by the repo folder that the job brings: that and the file on its way."""
+    staged: dict[str, int] = {}
+    for job in _folders_in(place, STAGING):
+        for folder in _folders_in(place, f"{STAGING}/{job}")[:1]:
+            tally = Tally(place, f"{STAGING}/{job}")
+            tally.count_below("")
+            staged[folder] = staged.get(folder, 0) + tally.sum_up()[0]
+    return staged
+
+
+def _folders_in(place: Place, path: str) -> list[str]:
+    """Empty where there is no such folder, or it went meanwhile."""
+    try:
+        descriptor = place.open_folder(path)
+    except OSError:
+        return []
+    try:
+        with os.scandir(descriptor) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    finally:
+        os.close(descriptor)
 
 
 def _kind_of_folder(tally: Tally) -> str:

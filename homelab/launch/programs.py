@@ -17,6 +17,7 @@ from homelab.launch.prepare import CannotStart
 from homelab.web import LOOPBACK_NAMES
 
 STOP_SECONDS = 7
+TRANSFERS_AT_ONCE = 4  # of different pairs of drives: those of one pair take turns
 _UNWRITABLE = re.compile(r"[%\x00-\x1f\x7f]|\s[;#]")
 _NO_LOOPBACK_OF_ITS_OWN = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 (looked up, not bound)
 
@@ -69,13 +70,15 @@ def _worker(data_dir: Path) -> Program:
 
 
 def _transfers() -> Program:
-    return Program("transfers", _celery("transfers", queue="transfers"), dies_by="KILL")
+    command = _celery("transfers", queue="transfers", concurrency=TRANSFERS_AT_ONCE)
+    return Program("transfers", command, dies_by="KILL")
 
 
-def _celery(name: str, *, queue: str) -> tuple[str, ...]:
+def _celery(name: str, *, queue: str, concurrency: int = 2) -> tuple[str, ...]:
     """Asked to stop, a worker finishes its tasks first, however long; so the kernel kills it. Jobs survive that."""
     worker = (sys.executable, "-m", "celery", "-A", "homelab", "worker", "-n", f"{name}@%h", "-Q", queue)
-    return (*worker, "--pool", "threads", "--concurrency", "2", "--without-gossip", "--without-mingle", "-l", "INFO")
+    pool = ("--pool", "threads", "--concurrency", str(concurrency))
+    return (*worker, *pool, "--without-gossip", "--without-mingle", "-l", "INFO")
 
 
 # Where it is seen

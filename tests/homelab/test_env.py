@@ -33,3 +33,18 @@ def test_a_web_address_is_taken_as_it_is(address: str) -> None:
 def test_what_is_no_web_address_stops_the_start(address: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"HOOK is .* but an address such as https://"):
         Reader({"HOOK": address}).web_address("HOOK")
+
+
+def test_a_number_that_may_be_left_out_is_none_then() -> None:
+    assert Reader({}).optional_number("RATE", minimum=1) is None
+    assert Reader({"RATE": " "}).optional_number("RATE", minimum=1) is None
+    assert Reader({"RATE": "2.5"}).optional_number("RATE", minimum=1) == 2.5
+    with pytest.raises(ImproperlyConfigured, match="RATE is '0', but a number from 1 is wanted"):
+        Reader({"RATE": "0"}).optional_number("RATE", minimum=1)
+
+
+def test_a_choice_is_one_of_its_words_in_any_case_or_stops_the_start() -> None:
+    assert Reader({}).choice("PRIORITY", "idle", among=["idle", "normal"]) == "idle"
+    assert Reader({"PRIORITY": "Normal"}).choice("PRIORITY", "idle", among=["idle", "normal"]) == "normal"
+    with pytest.raises(ImproperlyConfigured, match="PRIORITY is 'high', but idle or normal is wanted"):
+        Reader({"PRIORITY": "high"}).choice("PRIORITY", "idle", among=["idle", "normal"])

@@ -11,6 +11,8 @@ import psutil
 import pytest
 from asgiref.sync import sync_to_async
 
+from cachemgr.errors import RepoBusy
+from cachemgr.locks import exclusive
 from inference.errors import EngineFailed, InsufficientMemory, ModelBusy, Overloaded
 from inference.pool import EnginePool
 from registry.errors import ModelNotDownloaded, UnknownModel
@@ -23,6 +25,24 @@ HELLO = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "m
 async def chat(pool: EnginePool, name: str = "tiny") -> dict:
     async with pool.use(name) as engine:
         return (await engine.client.post("/v1/chat/completions", json=HELLO)).json()
+
+
+def repo(cache) -> Path:
+    return Path(cache.path) / "models--demo--tiny"
+
+
+def is_removable(folder: Path) -> bool:
+    try:
+        exclusive(folder).release()
+    except RepoBusy:
+        return False
+    return True
+
+
+async def point_to(location: str) -> float:
+    """Moves the row, as a move's commit does; answers when."""
+    await sync_to_async(ModelRegistry.objects.update)(cache_location=location, cache_path=None)
+    return time.monotonic()
 
 
 async def until(condition, *, seconds: float = 15) -> None:
@@ -39,7 +59,9 @@ async def test_a_model_is_loaded_from_its_own_cache_answers_and_is_unloaded(pool
     slot = pool.slots["tiny"]
     assert pool.state_of("tiny") == "loaded" and slot.located.snapshot_path.is_relative_to(caches.primary.path)
     pid = slot.engine.process.pid
+    assert not is_removable(repo(caches.primary)) and is_removable(repo(caches.secondary))
     assert await pool.unload("tiny") and not psutil.pid_exists(pid)
+    assert is_removable(repo(caches.primary))
     assert pool.state_of("tiny") == "unloaded" and not await pool.unload("tiny")
 
 
@@ -92,10 +114,10 @@ async def test_a_pinned_model_stays_however_idle_it_is(pool, tiny) -> None:
     assert not slot.is_overdue and await pool.unload("tiny")
 
 
-async def test_an_engine_that_is_killed_leaves_the_pool_and_the_next_request_loads_again(pool) -> None:
+async def test_an_engine_that_is_killed_leaves_the_pool_and_the_next_request_loads_again(pool, caches) -> None:
     await chat(pool)
     os.kill(pool.slots["tiny"].engine.process.pid, signal.SIGKILL)
-    await until(lambda: pool.state_of("tiny") == "unloaded")
+    await until(lambda: pool.state_of("tiny") == "unloaded" and is_removable(repo(caches.primary)))
     assert (await chat(pool))["choices"]
 
 
@@ -105,7 +127,7 @@ async def test_a_model_that_cannot_be_loaded_fails_with_the_engines_last_words(p
     blob.write_bytes(b"not a tensor")
     with pytest.raises(EngineFailed, match="tiny could not be loaded"):
         await pool.load("tiny")
-    assert pool.state_of("tiny") == "unloaded"
+    assert pool.state_of("tiny") == "unloaded" and is_removable(repo(caches.primary))
     shutil.copy(caches.secondary.path + str(blob).removeprefix(caches.primary.path), blob)
     await pool.load("tiny")
 
@@ -144,8 +166,9 @@ async def test_an_idle_model_makes_room_for_another(pool, tiny, monkeypatch) -> 
     assert pool.state_of("tiny") == "unloaded" and pool.state_of("twin") == "loaded"
 
 
-async def test_nothing_is_left_when_the_pool_closes(pool) -> None:
+async def test_nothing_is_left_when_the_pool_closes(pool, caches) -> None:
     await pool.load("tiny")
     process = pool.slots["tiny"].engine
     await pool.close()
     assert not psutil.pid_exists(process.process.pid) and not process.plan.socket_path.exists()
+    assert is_removable(repo(caches.primary))

@@ -1,5 +1,6 @@
 """Models that already lie in a cache join the registry where they are; rows follow what scans see."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -32,11 +33,42 @@ def test_models_in_both_caches_become_ready_rows_and_nothing_is_moved(caches, ma
 
 
 def test_a_taken_name_gets_its_org_and_then_a_number(caches, make_cached_repo) -> None:
+    ModelRegistry.objects.create(model_name="b-m", hf_path="other/repo")
     for org in ("a", "b"):
         make_cached_repo(Path(caches.primary.path), f"{org}/m", files=loadable_files())
-    make_cached_repo(Path(caches.secondary.path), "b/m", files=loadable_files())
     measure_caches()
     assert sorted(names()) == ["b-m", "b-m-2", "m"]
+
+
+def test_a_copy_by_hand_is_a_spare_and_no_second_model(caches, make_cached_repo, caplog) -> None:
+    repo = make_cached_repo(Path(caches.primary.path), "org/m", files=loadable_files())
+    measure_caches()
+    subprocess.run(["cp", "-r", repo, caches.secondary.path], check=True)
+    with caplog.at_level("INFO", "registry.adoption"):
+        measure_caches()
+        measure_caches()
+    assert names() == {"m": "primary"}
+    assert sum("is a spare copy: the model m" in message for message in caplog.messages) == 1
+    away = Path(caches.primary.path).rename(caches.primary.path + "-away")
+    measure_caches()
+    assert ModelRegistry.objects.get().status == "missing"
+    away.rename(caches.primary.path)
+    measure_caches()
+    assert names() == {"m": "primary"} and ModelRegistry.objects.get().status == "ready"
+
+
+def test_the_same_repo_in_both_caches_at_first_start_is_one_model_in_the_fast_one(caches, make_cached_repo) -> None:
+    for cache in (caches.secondary, caches.primary):
+        make_cached_repo(Path(cache.path), "org/m", files=loadable_files())
+    measure_caches()
+    assert names() == {"m": "primary"}
+
+
+def test_a_model_that_was_only_registered_hides_no_copy(caches, make_cached_repo) -> None:
+    ModelRegistry.objects.create(model_name="wish", hf_path="org/m", cache_location="primary")
+    make_cached_repo(Path(caches.secondary.path), "org/m", files=loadable_files())
+    measure_caches()
+    assert names() == {"wish": "primary", "m": "secondary"}
 
 
 def test_what_cannot_be_loaded_is_not_adopted(caches, make_cached_repo) -> None:

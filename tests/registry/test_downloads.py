@@ -158,7 +158,7 @@ def test_cancelling_a_running_download_ends_it_within_seconds_and_cleans_up(job,
     worker = threading.Thread(target=jobs.run_job, args=[job.pk])
     worker.start()
     wait_for(lambda: Job.objects.get(pk=job.pk).bytes_done > 100_000)
-    services.cancel_job(Job.objects.get(pk=job.pk))
+    jobs.cancel_job(Job.objects.get(pk=job.pk))
     worker.join(timeout=10)
     job.refresh_from_db()
     assert job.state == "cancelled" and not worker.is_alive()

@@ -12,7 +12,12 @@ from tests.cachemgr.conftest import skip_or_fail
 from tests.postgres import find_programs, running_postgres
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
-TESTS = ["tests/cachemgr/test_booking.py", "tests/registry/test_room.py", "tests/registry/test_races.py"]
+TESTS = [
+    "tests/cachemgr/test_booking.py",
+    "tests/registry/test_room.py",
+    "tests/registry/test_races.py",
+    "tests/registry/test_jobs_claims.py",
+]
 
 
 @pytest.fixture(scope="module")

@@ -230,8 +230,8 @@ def test_the_place_of_a_model_without_files_can_change_and_its_promise_moves_alo
     assert Reservation.objects.get().cache == caches.secondary
 
 
-def test_the_place_of_a_model_with_files_is_not_changed_silently(api, caches) -> None:
-    ModelRegistry.objects.create(model_name="m", hf_path="org/m", status="ready")
+def test_the_place_of_a_model_whose_files_are_away_is_not_changed_silently(api, caches) -> None:
+    ModelRegistry.objects.create(model_name="m", hf_path="org/m", status="missing")
     answer = api.patch("/api/models/m", {"cache_location": "secondary"}, format="json")
     assert answer.status_code == 409 and ModelRegistry.objects.get().cache_location == "primary"
 

@@ -1,25 +1,16 @@
 import sys
-import time
 from argparse import ArgumentParser
 from typing import Any
 
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
+from cachemgr.units import format_bytes
 from homelab.shell import ShellCommand
 from registry import jobs, services
+from registry.bars import follow_job
+from registry.download_plan import DownloadPlan, FilePlan
+from registry.download_serializers import DownloadPlanSerializer
+from registry.downloads import plan_download
 from registry.models import Job
 from registry.serializers import JobSerializer
-
-_LOOK_SECONDS = 0.5
-_PATIENCE_SECONDS = 4.0
 
 
 class Command(ShellCommand):
@@ -27,16 +18,19 @@ class Command(ShellCommand):
 
     def add_options(self, parser: ArgumentParser) -> None:
         parser.add_argument("model_name")
+        parser.add_argument("--dry-run", action="store_true", help="Only say what would be fetched, linked or copied.")
         parser.add_argument("--no-wait", action="store_true", help="Queue it and leave.")
         parser.add_argument("--cancel", action="store_true", help="End the download that runs.")
 
-    def run(self, *, model_name: str, no_wait: bool, cancel: bool, **_: Any) -> None:
+    def run(self, *, model_name: str, dry_run: bool, no_wait: bool, cancel: bool, **_: Any) -> None:
         model = services.get_model(model_name)
+        if dry_run:
+            return self._show(plan_download(model))
         job = services.request_download(model)
         if cancel:
-            job = services.cancel_job(job)
+            job = jobs.cancel_job(job)
         elif not no_wait:
-            job = self._follow(job)
+            job = follow_job(job, console=self.console, is_hidden=self.as_json)
         if self.as_json:
             self.print_json(JobSerializer(job).data)
         else:
@@ -44,31 +38,20 @@ class Command(ShellCommand):
         if job.state == Job.State.FAILED:
             sys.exit(1)
 
-    def _follow(self, job: Job) -> Job:
-        """Watches the worker. Where no worker takes the job, this process does the work itself."""
-        started = time.monotonic()
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self.console, disable=self.as_json) as bars:
-            bar = bars.add_task("queued", total=job.bytes_total or None)
-            while job.is_open:
-                is_forgotten = job.state == Job.State.QUEUED and time.monotonic() - started > _PATIENCE_SECONDS
-                if is_forgotten and job.attempt == 0:
-                    bars.console.print("No worker is running: downloading in this process.")
-                    jobs.run_job(job.pk)
-                time.sleep(_LOOK_SECONDS)
-                job.refresh_from_db()
-                _draw(bars, bar, job)
-        return job
+    def _show(self, plan: DownloadPlan) -> None:
+        if self.as_json:
+            return self.print_json(DownloadPlanSerializer(plan).data)
+        self.console.print("\n".join([*map(_line, plan.files), _sum(plan)]))
 
 
-def _draw(bars: Progress, bar: TaskID, job: Job) -> None:
-    bars.update(bar, description=job.stage or job.state, completed=job.bytes_done, total=job.bytes_total or None)
+def _line(each: FilePlan) -> str:
+    source = f" from {each.source.name} in {each.source.cache.path}" if each.source else ""
+    resumed = f", {format_bytes(each.resumed_bytes)} of it are there" if each.resumed_bytes else ""
+    return f"{each.way:<8}{format_bytes(each.file.size_bytes):>9}  {each.file.name}{source}{resumed}"
+
+
+def _sum(plan: DownloadPlan) -> str:
+    return f"{format_bytes(plan.fetched_bytes)} of {format_bytes(plan.snapshot.size_bytes)} would come from the Hub."
 
 
 def _outcome(job: Job) -> str:

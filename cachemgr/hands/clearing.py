@@ -1,0 +1,58 @@
+"""Removing files and folders of a cache for good, name by name, without ever following a link."""
+
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+
+from cachemgr.hands.durable import settle, walk
+from cachemgr.hands.root import Root
+
+
+def remove(root: Root, path: str, *, on_file: Callable[[], object] = bool) -> None:
+    """A file, a link, or a folder with all that is in it. Safe to repeat: what is gone already is no error. `on_file`
+    hears of each name that went."""
+    found = root.look_at(path)
+    if found is None:
+        return
+    with root.parent(path) as (folder, name):
+        if stat.S_ISDIR(found.st_mode):
+            _empty(folder, name, on_file=on_file)
+        _unname(folder, name, on_file=on_file)
+        settle(folder)
+
+
+def _empty(folder: int, name: str, *, on_file: Callable[[], object]) -> None:
+    """The deepest first, so that each folder is empty when its turn comes."""
+    for _, folders, names, descriptor in walk(folder, name):
+        for each in (*names, *folders):
+            _unname(descriptor, each, on_file=on_file)
+
+
+def _unname(folder: int, name: str, *, on_file: Callable[[], object]) -> None:
+    """By what it is at this moment: a folder that became a link loses the link."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            os.rmdir(name, dir_fd=folder)
+        else:
+            os.unlink(name, dir_fd=folder)
+        on_file()
+
+
+def rename(root: Root, source: str, target: str) -> None:
+    """To a name that is free, both of them below the cache; durable when it returns. The folders on the way to the
+    target are made. Raises OSError; ENOTEMPTY or EEXIST where the target is taken."""
+    make_folders(root, target.rpartition("/")[0])
+    with root.parent(source) as (before, old), root.parent(target) as (after, new):
+        os.rename(old, new, src_dir_fd=before, dst_dir_fd=after)
+        settle(after)
+        settle(before)
+
+
+def make_folders(root: Root, path: str) -> None:
+    """Each is on the disk before the next one is made in it."""
+    names = [name for name in path.split("/") if name]
+    for depth in range(len(names)):
+        with root.folder("/".join(names[:depth])) as above, suppress(FileExistsError):
+            os.mkdir(names[depth], dir_fd=above)
+            settle(above)

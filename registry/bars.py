@@ -1,0 +1,89 @@
+"""Jobs as bars in a terminal."""
+
+import time
+
+from django.utils import timezone
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from cachemgr.units import format_bytes, format_duration
+from registry import jobs
+from registry.models import Job
+
+LOOK_SECONDS = 0.5
+_PATIENCE_SECONDS = 4.0
+_COLORS = {Job.State.DONE: "green", Job.State.FAILED: "red", Job.State.CANCELLED: "dim"}
+
+
+class JobBars:
+    """A line for each job: what it is, how far it is, and how it goes on. Live inside a `with` block."""
+
+    def __init__(self, console: Console, *, is_hidden: bool = False) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[facts]}"))
+        self.progress = Progress(*columns, console=console, disable=is_hidden)
+        self._lines: dict[int, TaskID] = {}
+
+    def __enter__(self) -> "JobBars":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def show(self, job: Job) -> None:
+        if job.pk not in self._lines:
+            self._lines[job.pk] = self.progress.add_task("", total=100, facts="")
+        name = f"{job.pk} {job.kind} [bold]{escape(job.model.model_name)}[/bold]"
+        facts = escape(facts_of(job))
+        color = _COLORS.get(Job.State(job.state))
+        shown = f"[{color}]{facts}[/{color}]" if color else facts
+        self.progress.update(self._lines[job.pk], description=name, completed=job.percent, facts=shown)
+
+
+def facts_of(job: Job) -> str:
+    """How the job is, in a line: "copying: 1.2 GB of 3.0 GB, 120 MB/s, 15 s left"."""
+    if job.state == Job.State.RUNNING:
+        return ", ".join(_running(job))
+    if job.state == Job.State.QUEUED:
+        return _waiting(job)
+    return f"{job.state}: {job.error_message}" if job.error_message else str(job.state)
+
+
+def _running(job: Job) -> list[str]:
+    stage = "ending" if job.shall_end else job.stage or "starting"
+    facts = [f"{stage}: {format_bytes(job.bytes_done)} of {format_bytes(job.bytes_total)}"]
+    if job.rate:
+        facts.append(f"{format_bytes(job.rate)}/s")
+    if job.eta_seconds is not None:
+        facts.append(f"{format_duration(job.eta_seconds)} left")
+    return facts if job.attempt <= 1 else [*facts, f"attempt {job.attempt}"]
+
+
+def _waiting(job: Job) -> str:
+    seconds = (job.not_before - timezone.now()).total_seconds()
+    if seconds > 0:
+        return f"tried again in {format_duration(seconds)}, after: {job.error_message}"
+    return "ending" if job.shall_end else "waits for its turn"
+
+
+def follow_job(job: Job, *, console: Console, is_hidden: bool) -> Job:
+    """Watches a job to its end. Where no worker takes any job, this process does the work itself."""
+    started = time.monotonic()
+    with JobBars(console, is_hidden=is_hidden) as bars:
+        while job.is_open:
+            bars.show(job)
+            if time.monotonic() - started > _PATIENCE_SECONDS and _is_forgotten(job):
+                bars.progress.console.print("No worker is running: this process does the work.")
+                jobs.reconcile()  # a worker that died may have kept the drives
+                jobs.run_job(job.pk)
+            time.sleep(LOOK_SECONDS)
+            job.refresh_from_db()
+        bars.show(job)
+    return job
+
+
+def _is_forgotten(job: Job) -> bool:
+    """Nobody began it, and nobody is at work who could mean to."""
+    is_untouched = job.state == Job.State.QUEUED and job.started_at is None
+    return is_untouched and not any(other.is_held for other in Job.objects.running())

@@ -1,0 +1,30 @@
+"""What a PATCH, the admin's form and its actions change of a model. Another place is never a silent edit."""
+
+from typing import Any
+
+from cachemgr import services as caches
+from cachemgr.models import Cache
+from registry import moves, services
+from registry.models import Job, ModelRegistry
+
+
+def change(model: ModelRegistry, values: dict[str, Any]) -> Job | None:
+    """`values`: cache_location, cache_path, pinned. Answers the job of a move that this begins."""
+    job = _replace(model, values) if "cache_location" in values or "cache_path" in values else None
+    if "pinned" in values:
+        model.pinned = values["pinned"]
+        model.save(update_fields=["pinned"])
+    return job
+
+
+def _replace(model: ModelRegistry, values: dict[str, Any]) -> Job | None:
+    """Files move; without files the promise of space does."""
+    location = values.get("cache_location", model.cache_location)
+    path = values.get("cache_path") or model.cache_path if location == Cache.Location.CUSTOM else None
+    target = caches.find_cache(location, path=path)
+    if target.path == services.cache_path_of(model):
+        return None
+    if model.status in services.WITHOUT_FILES:
+        services.relocate(model, cache_location=location, cache_path=path)
+        return None
+    return moves.request_move(model, cache_location=location, cache_path=path)

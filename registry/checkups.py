@@ -1,0 +1,184 @@
+"""Checking models against the bytes on their drives: on request, a few each night, and what to do about bad ones.
+
+A file's promise is its digest: the name of its blob, what a move wrote down, or what the Hub says of the commit.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from cachemgr import locks, moving
+from cachemgr.errors import ErrandFailed
+from cachemgr.layout import repo_folder
+from cachemgr.units import GB
+from registry import downloads, services
+from registry.errors import HubError, JobOpen, NotNow
+from registry.estimates import ask_hub
+from registry.following import Report, follow
+from registry.models import Job, ModelRegistry
+from registry.placing import known_repo
+
+_LOCK_SECONDS = 5.0
+_ONE_NIGHT = timedelta(hours=20)
+_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """What a verification found. `bad` are files with the reason, `unknown` those whose digest nobody knows."""
+
+    file_count: int
+    size_bytes: int
+    bad: tuple[dict[str, str], ...] = ()
+    unknown: tuple[str, ...] = ()
+    next_file: str = ""  # where the next one goes on, when the budget was used up before the end
+
+    @property
+    def sentence(self) -> str:
+        names = ", ".join(f"{each['name']} ({each['reason'].replace('_', ' ')})" for each in self.bad[:_NAMES_SHOWN])
+        more = len(self.bad) - _NAMES_SHOWN
+        return f"{len(self.bad)} of {self.file_count} files are bad: {names}{f' and {more} more' if more > 0 else ''}."
+
+
+# On request
+
+
+def request_verify(model: ModelRegistry) -> Job:
+    """Queues a reading of all its files. Raises NotNow, JobOpen."""
+    if model.status not in {ModelRegistry.Status.READY, ModelRegistry.Status.FAILED}:
+        raise NotNow(f"{model} is {model.status}: only files that are at hand can be verified.")
+    return _queue(model, Job.Kind.VERIFY, {})
+
+
+def request_repair(model: ModelRegistry) -> Job:
+    """Queues the fetching of what is bad or missing, and of that alone. Raises NotNow, JobOpen."""
+    if not model.revision:
+        raise NotNow(f"{model} was never downloaded. Download it: POST /api/models/{model}/download.")
+    return _queue(model, Job.Kind.REPAIR, {})
+
+
+def _queue(model: ModelRegistry, kind: Job.Kind, options: dict[str, Any]) -> Job:
+    cache = services.cache_of(model)
+    place = {"target": cache} if kind == Job.Kind.REPAIR else {"source": cache}
+    try:
+        with transaction.atomic():
+            job = Job.objects.create(
+                kind=kind, model=model, options=options, bytes_total=model.size_bytes or 0, **place
+            )
+    except IntegrityError:
+        raise JobOpen(f"{model} has unfinished work. Wait for it, or cancel it under Jobs.") from None
+    transaction.on_commit(lambda: services.wake_worker(job))
+    return job
+
+
+# The work
+
+
+def verify(job: Job, *, report: Report) -> None:
+    """The work of a verify job. A bad file makes the model `failed`, and no engine loads it before it is repaired."""
+    checkup = _read_all(job, report=report)
+    model = job.model
+    if checkup.bad:
+        error = f"{checkup.sentence} Repair it: POST /api/models/{model}/repair, or the Repair button in the admin."
+        for row in _rows_of(job):
+            row.mark(ModelRegistry.Status.FAILED, error=error, damaged=list(checkup.bad))
+        raise ErrandFailed(error, code="hash_mismatch", is_permanent=True, details={"bad": list(checkup.bad)})
+    if checkup.next_file:
+        ModelRegistry.objects.filter(pk=model.pk).update(verified_up_to=checkup.next_file)
+    else:
+        _note_whole(job)
+
+
+def _note_whole(job: Job) -> None:
+    whole: dict[str, Any] = {"verified_at": timezone.now(), "verified_up_to": "", "damaged": []}
+    for row in _rows_of(job):
+        if row.damaged:
+            row.mark(ModelRegistry.Status.READY, **whole)
+        else:
+            ModelRegistry.objects.filter(pk=row.pk).update(**whole)
+
+
+def _rows_of(job: Job) -> QuerySet[ModelRegistry]:
+    """All models of that commit in that folder: the same bytes are good or bad for each of them."""
+    model = job.model
+    same = ModelRegistry.objects.filter(hf_path=model.hf_path, revision=model.revision)
+    return same.filter(cache_location=model.cache_location, cache_path=model.cache_path)
+
+
+def _read_all(job: Job, *, report: Report) -> Checkup:
+    model, cache = job.model, services.cache_of(job.model)
+    folder = repo_folder(model.hf_path)
+    errand = moving.verify(
+        cache,
+        folder=folder,
+        commit=model.revision,
+        digests=_promised(model),
+        after=job.options.get("after", ""),
+        budget_bytes=job.options.get("budget_bytes"),
+    )
+    with locks.shared(Path(cache.path) / folder, wait_seconds=_LOCK_SECONDS):
+        done = follow(errand, report=report)
+    return Checkup(
+        file_count=done["files"],
+        size_bytes=done["bytes"],
+        bad=tuple(done["bad"]),
+        unknown=tuple(done["unknown"]),
+        next_file=done.get("next", ""),
+    )
+
+
+def _promised(model: ModelRegistry) -> dict[str, tuple[str, int]]:
+    """What the Hub says of the commit, where the names of blobs do not tell; {} where it does not answer."""
+    repo = known_repo(services.cache_of(model), model.hf_path)
+    if repo is None or repo.layout in {"links", "shared"}:
+        return {}
+    try:
+        snapshot = ask_hub(model.hf_path, revision=model.revision)
+    except HubError:
+        return {}
+    return {file.name: (file.digest, file.size_bytes) for file in snapshot.files}
+
+
+def repair(job: Job, *, report: Report) -> None:
+    """The work of a repair job: the download of that very commit, which keeps what is whole."""
+    downloads.download(job, report=report)
+    job.model.refresh_from_db()
+    _note_whole(job)
+
+
+# At night
+
+
+def scrub_tonight() -> list[Job]:
+    """What of the night's bytes is left is spent. Asking again the same night spends nothing twice."""
+    since = timezone.now() - _ONE_NIGHT
+    tonight = Job.objects.filter(kind=Job.Kind.VERIFY, created_at__gte=since, options__has_key="budget_bytes")
+    spent = sum(min(job.options["budget_bytes"], job.bytes_total) for job in tonight)
+    return scrub(budget_bytes=round(settings.SCRUB_GB_PER_NIGHT * GB) - spent)
+
+
+def scrub(*, budget_bytes: int) -> list[Job]:
+    """Queues the reading of whoever was verified longest ago, as many bytes as that. A model that is larger than what
+    is left of them goes on the next night where it stopped."""
+    jobs, left = [], budget_bytes
+    for model in _longest_unread():
+        if left <= 0:
+            break
+        portion = {"after": model.verified_up_to, "budget_bytes": left}
+        try:
+            jobs.append(_queue(model, Job.Kind.VERIFY, portion))
+        except JobOpen:
+            continue
+        left -= model.size_bytes or 0
+    return jobs
+
+
+def _longest_unread() -> QuerySet[ModelRegistry]:
+    ready = ModelRegistry.objects.filter(status=ModelRegistry.Status.READY)
+    return ready.order_by(F("verified_at").asc(nulls_first=True), "pk")

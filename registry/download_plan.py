@@ -1,0 +1,104 @@
+"""How each content of a model comes to its cache: it lies there, is linked, copied from a drive of ours, or fetched."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cachemgr.finding import Lying
+from cachemgr.models import Cache
+from cachemgr.report import FileReport
+from registry.hub import HubFile, HubSnapshot
+from registry.placing import Need, missing_contents
+
+Way = Literal["present", "link", "copy", "fetch"]
+_SHA256_DIGITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlan:
+    """`resumed_bytes` of it lie there from an earlier attempt, and are gone on with; `source` is what is linked or
+    copied."""
+
+    file: HubFile
+    way: Way
+    resumed_bytes: int = 0
+    source: Lying | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadPlan:
+    """What a download would do. `ref` is the name that the commit gets, or the commit itself."""
+
+    cache: Cache
+    snapshot: HubSnapshot
+    ref: str
+    files: tuple[FilePlan, ...]
+
+    @property
+    def present_bytes(self) -> int:
+        return self.size_bytes("present")
+
+    @property
+    def linked_bytes(self) -> int:
+        return self.size_bytes("link")
+
+    @property
+    def copied_bytes(self) -> int:
+        return self.size_bytes("copy")
+
+    def size_bytes(self, *ways: Way) -> int:
+        return sum(each.file.size_bytes for each in self.files if each.way in ways)
+
+    @property
+    def need(self) -> Need:
+        """A link within the cache takes no room."""
+        here = [each for each in self.files if each.way in {"present", "link"}]
+        return Need(
+            size_bytes=self.size_bytes("copy", "fetch"),
+            file_count=len(self.files) - len(here),
+            present_bytes=self.size_bytes("present", "link"),
+            present_files=len(here),
+        )
+
+    @property
+    def resumed_bytes(self) -> int:
+        """Unfinished files that lie there, and become whole."""
+        return sum(each.resumed_bytes for each in self.files)
+
+    @property
+    def fetched_bytes(self) -> int:
+        """What the Hub would send."""
+        return self.size_bytes("fetch") - sum(each.resumed_bytes for each in self.files if each.way == "fetch")
+
+
+def missing_weights(snapshot: HubSnapshot, *, lying: Sequence[FileReport]) -> dict[str, int]:
+    """Sizes by sha256 of what is worth a search on other drives."""
+    missing = missing_contents(snapshot, lying=lying)
+    return {file.digest: file.size_bytes for file in missing if len(file.digest) == _SHA256_DIGITS}
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is known of the drives: the repo's whole files, sizes of its unfinished ones by digest, and files with the
+    wanted digests anywhere."""
+
+    lying: Sequence[FileReport]
+    partials: Mapping[str, int]
+    elsewhere: Mapping[str, Lying]
+
+
+def choose_ways(snapshot: HubSnapshot, *, cache: Cache, findings: Findings) -> tuple[FilePlan, ...]:
+    missing = {file.digest for file in missing_contents(snapshot, lying=findings.lying)}
+    return tuple(
+        _choose(file, cache=cache, findings=findings) if file.digest in missing else FilePlan(file, "present")
+        for file in snapshot.contents
+    )
+
+
+def _choose(file: HubFile, *, cache: Cache, findings: Findings) -> FilePlan:
+    source = findings.elsewhere.get(file.digest)
+    resumed_bytes = min(findings.partials.get(file.digest, 0), file.size_bytes)
+    if source is None:
+        return FilePlan(file, "fetch", resumed_bytes)
+    is_free = source.cache.pk == cache.pk and cache.takes_links is not False and not resumed_bytes
+    return FilePlan(file, "link" if is_free else "copy", resumed_bytes, source)

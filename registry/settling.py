@@ -1,0 +1,94 @@
+"""Rows follow what scans see: ready where their files are, missing where nothing is. New models join (adoption.py), and
+a row that points beside its files finds them (strays.py)."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+
+from cachemgr.errors import InvalidCachePath
+from cachemgr.layout import repo_folder
+from cachemgr.models import Cache, CachedRepo
+from cachemgr.services import find_cache, keep
+from homelab.waking import wake
+from registry import strays
+from registry.adoption import adopt, as_it_was, loadable_revision, mark_ready
+from registry.models import Job, ModelRegistry
+
+_SETTLED = [ModelRegistry.Status.REGISTERED, ModelRegistry.Status.READY, ModelRegistry.Status.MISSING]
+
+
+def follow_measurement(*, cache: Cache, is_scanned: bool, **_: Any) -> None:
+    """Receives cachemgr's `cache_measured`."""
+    _make_named_caches()
+    if is_scanned:
+        reconcile(cache)
+    else:
+        why = f"Its drive ({cache.path}) is away or does not answer."
+        ModelRegistry.objects.in_cache(cache).filter(status=ModelRegistry.Status.READY).update(
+            status=ModelRegistry.Status.MISSING, error=why
+        )
+
+
+def reconcile(cache: Cache) -> None:
+    """After a scan of that cache."""
+    repos = {repo.folder: repo for repo in CachedRepo.objects.filter(cache=cache, repo_type="model")}
+    known = list(ModelRegistry.objects.in_cache(cache))
+    worked_on = _worked_on_since(_began(cache))
+    with transaction.atomic():
+        for model in known:
+            if model.status in _SETTLED:
+                _settle(model, repos.get(repo_folder(model.hf_path)), may_miss=model.hf_path not in worked_on)
+        folders = {repo_folder(model.hf_path) for model in known}
+        adopt([repo for folder, repo in repos.items() if folder not in folders], cache=cache)
+    strays.find_files(without=worked_on)
+
+
+def _settle(model: ModelRegistry, repo: CachedRepo | None, *, may_miss: bool) -> None:
+    revision = loadable_revision(repo, commit=model.revision) if repo else None
+    if repo is not None and revision is not None and not strays.is_being_copied(repo, revision):
+        if model.status != ModelRegistry.Status.READY or model.revision != revision.commit:
+            mark_ready(model, revision)
+    elif model.status == ModelRegistry.Status.READY and may_miss:
+        as_it_was(model).update(status=ModelRegistry.Status.MISSING, error=_what_is_missing(model, repo))
+
+
+def _what_is_missing(model: ModelRegistry, repo: CachedRepo | None) -> str:
+    place = f"the {model.cache_location} cache"
+    if repo is None:
+        return f"Its files are not in {place}. Download it, or put them back."
+    return f"Only a part of its files is in {place}. Download it, or put the others there."
+
+
+def _began(cache: Cache) -> datetime:
+    """When its last scan did."""
+    latest = Cache.objects.select_related("latest").get(pk=cache.pk).latest
+    assert latest is not None
+    return latest.taken_at - timedelta(seconds=latest.duration_seconds)
+
+
+def _worked_on_since(moment: datetime) -> set[str]:
+    """Repos that a job may have moved while the scan ran: it saw what was, and does not count for their rows."""
+    is_open = Q(state__in=[Job.State.QUEUED, Job.State.RUNNING])
+    return set(Job.objects.filter(is_open | Q(finished_at__gte=moment)).values_list("model__hf_path", flat=True))
+
+
+def _make_named_caches() -> None:
+    """A custom path that somebody wrote into a row by SQL becomes a cache, which is measured at once."""
+    known = set(Cache.objects.values_list("path", flat=True))
+    custom = ModelRegistry.objects.filter(cache_location=Cache.Location.CUSTOM)
+    new = [model for model in custom if (model.cache_path or "").rstrip("/") not in known]
+    made = [model for model in new if _make_cache(model)]
+    if made:
+        wake("cachemgr.tasks.measure_caches", expires=60, otherwise="New caches are measured after its return.")
+
+
+def _make_cache(model: ModelRegistry) -> bool:
+    try:
+        keep(find_cache(model.cache_location, path=model.cache_path))
+    except InvalidCachePath as error:
+        if model.status == ModelRegistry.Status.READY:
+            as_it_was(model).update(status=ModelRegistry.Status.MISSING, error=error.message)
+        return False
+    return True
