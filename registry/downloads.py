@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 
 from cachemgr import locks, monitor, trash
 from cachemgr import services as caches
@@ -135,7 +136,8 @@ def _settle(model: ModelRegistry, plan: DownloadPlan) -> None:
         raise HubError(message, code="not_loadable", is_permanent=True)
     with transaction.atomic():
         caches.release(model.owner_key)
-        model.mark(ModelRegistry.Status.READY, **describe_revision(revision))
+        verified: dict[str, Any] = {"verified_at": timezone.now(), "verified_up_to": ""}
+        model.mark(ModelRegistry.Status.READY, **describe_revision(revision), **verified)
 
 
 # The child

@@ -209,9 +209,15 @@ class Job(models.Model):
             error_message=error_message,
         )
 
-    def hand_back(self) -> bool:
-        """Queues it again because this worker stops: that is not the job's fault, and costs it no attempt."""
-        return self._leave(state=self.State.QUEUED, not_before=timezone.now(), attempt=F("attempt") - 1)
+    def hand_back(self, *, pause: timedelta = timedelta(0), error_code: str = "", error_message: str = "") -> bool:
+        """Queues it again because its worker stops or its drive is away: that costs it no attempt."""
+        return self._leave(
+            state=self.State.QUEUED,
+            not_before=timezone.now() + pause,
+            attempt=F("attempt") - 1,
+            error_code=error_code,
+            error_message=error_message,
+        )
 
     def _leave(self, **values: Any) -> bool:
         is_left = self._ours().update(lease_owner="", lease_expires_at=None, rate=0, **values) == 1

@@ -9,7 +9,7 @@ from datetime import timedelta
 from django.db import IntegrityError, OperationalError, transaction
 from django.utils import timezone
 
-from cachemgr.errors import ErrandFailed
+from cachemgr.errors import CacheUnavailable, ErrandFailed
 from homelab.errors import HomelabError
 from registry import checkups, downloads, moves, removal
 from registry.errors import Cancelled, Interrupted, JobOpen, NotNow
@@ -19,6 +19,7 @@ from registry.services import give_up_download, wake_worker
 logger = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_SECONDS = 3600.0
+_DRIVE_PAUSE = timedelta(seconds=60)
 _FEW_ATTEMPTS = {"hash_mismatch": 2}
 
 stopping = threading.Event()
@@ -107,6 +108,8 @@ def _fail_or_retry(job: Job, error: HomelabError) -> None:
     job.refresh_from_db(fields=["cancel_requested", "committed"])
     if job.shall_end:
         return _end(job, Job.State.CANCELLED)
+    if error.code == CacheUnavailable.code:
+        return _wait_for_drive(job, error)
     may_help = isinstance(error, ErrandFailed) and not error.is_permanent
     if not may_help or job.attempt >= _FEW_ATTEMPTS.get(error.code, Job.MAX_ATTEMPTS):
         return _end(job, Job.State.FAILED, code=error.code, message=error.message)
@@ -114,6 +117,12 @@ def _fail_or_retry(job: Job, error: HomelabError) -> None:
     logger.warning("Job %s waits %s after: %s", job.pk, pause, error.message)
     if job.put_back(pause=pause, error_code=error.code, error_message=error.message):
         wake_worker(job, pause=pause)
+
+
+def _wait_for_drive(job: Job, error: HomelabError) -> None:
+    """Until it is back, or somebody cancels. That is not the job's fault, and costs it no attempt."""
+    logger.warning("Job %s waits for its drive: %s", job.pk, error.message)
+    job.hand_back(pause=_DRIVE_PAUSE, error_code=error.code, error_message=error.message)
 
 
 def pause_after(attempt: int, *, asked_seconds: float) -> timedelta:

@@ -23,6 +23,7 @@ from cachemgr.models import Cache, CachedRepo
 from cachemgr.moving import MovePlan
 from cachemgr.space import Verdict
 from registry import services
+from registry.adoption import place_columns
 from registry.errors import Cancelled, JobOpen, NotNow, TargetExists
 from registry.following import Report, follow
 from registry.models import Job, ModelRegistry
@@ -211,17 +212,12 @@ def _carry(job: Job, *, report: Report) -> None:
 def _commit(job: Job) -> None:
     """The moment at which the model is in the new place. A cancel that came before it wins."""
     source, target = _both(job)
-    is_custom = target.location == Cache.Location.CUSTOM
     with transaction.atomic():
         rows = list(ModelRegistry.objects.in_cache(source).filter(hf_path=job.model.hf_path))
         if not job.commit():
             raise Cancelled
         for row in rows:
-            row.mark(
-                ModelRegistry.Status.READY,
-                cache_location=target.location,
-                cache_path=target.path if is_custom else None,
-            )
+            row.mark(ModelRegistry.Status.READY, **place_columns(target))
         caches.release(owner_of(job))
 
 

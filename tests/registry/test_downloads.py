@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 from huggingface_hub import scan_cache_dir
 
 from cachemgr.models import Reservation
@@ -145,12 +146,17 @@ def test_more_than_was_promised_is_booked_before_the_first_byte_or_refused(cache
     assert hub.downloads_of("model.safetensors") == 0
 
 
-def test_a_drive_that_is_away_stops_the_download_with_its_reason(job, caches) -> None:
+def test_a_download_waits_for_a_drive_that_is_away_and_that_costs_no_attempt(job, caches) -> None:
     measure_cache(caches.primary)
     Path(caches.primary.path).rename(caches.primary.path + "-gone")
-    run(job)
-    assert (job.state, job.error_code) == ("failed", "cache_unavailable")
+    for _ in range(Job.MAX_ATTEMPTS + 1):
+        run(job)
+        assert (job.state, job.error_code, job.attempt) == ("queued", "cache_unavailable", 0)
+        assert job.not_before > timezone.now() and caches.primary.path in job.error_message
+        Job.objects.update(not_before=timezone.now())
     assert not Path(caches.primary.path).exists()
+    Path(caches.primary.path + "-gone").rename(caches.primary.path)
+    assert run(job).state == "done", job.error_message
 
 
 def test_cancelling_a_running_download_ends_it_within_seconds_and_cleans_up(job, caches, hub) -> None:

@@ -1,6 +1,8 @@
 """Moving a model between two caches: by real jobs and child processes, on real filesystems."""
 
 import os
+import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -14,8 +16,11 @@ from cachemgr.monitor import measure_cache, measure_caches
 from cachemgr.services import sync_configured_caches
 from registry import jobs, moves, services
 from registry.errors import JobOpen, NotNow, TargetExists
+from registry.locating import locate
 from registry.models import Job, ModelRegistry
+from tests.cachemgr.conftest import make_image
 from tests.factories import age_tree, loadable_files
+from tests.registry.downloading import run, running, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,13 +45,6 @@ def model(caches, make_cached_repo) -> ModelRegistry:
     age_tree(make_cached_repo(Path(caches.primary.path), REPO, files=files))
     measure_caches()
     return ModelRegistry.objects.get()
-
-
-def run(job: Job) -> Job:
-    jobs.run_job(job.pk)
-    job.refresh_from_db()
-    job.model.refresh_from_db()
-    return job
 
 
 def files_of(cache: Path) -> dict[str, bytes]:
@@ -197,3 +195,27 @@ def test_a_drive_that_is_away_is_no_target(model, caches, far) -> None:
     with pytest.raises(CacheUnavailable):
         moves.request_move(model, cache_location="secondary")
     assert not Job.objects.exists()
+
+
+def test_a_cable_pulled_in_the_middle_loses_nothing_and_the_move_waits_for_the_drive(
+    model, caches, tmp_path, mount, settings
+) -> None:
+    image, drive = make_image(tmp_path / "drive.img", size=32 << 20), Path(caches.secondary.path)
+    shutil.rmtree(drive)  # an empty mount point, as it is on the root disk
+    mount(drive, image=image)
+    Cache.objects.filter(location="secondary").update(uuid="")
+    measure_caches()
+    settings.TRANSFER_RATE_LIMIT_BYTES, settings.DISK_RESERVE_BYTES = 1_000_000, 0
+    before = files_of(Path(caches.primary.path))
+    job = moves.request_move(model, cache_location="secondary")
+    with running(job):
+        wait_for(lambda: any(drive.glob(".homelab/staging/*/part")))
+        subprocess.run(["umount", "-l", drive], check=True)
+    assert (job.state, job.error_code, job.attempt) == ("queued", "cache_unavailable", 0), job.error_message
+    assert not list(drive.iterdir()) and files_of(Path(caches.primary.path)) == before
+    assert locate(job.model).snapshot_path.is_relative_to(caches.primary.path)
+    settings.TRANSFER_RATE_LIMIT_BYTES = None
+    mount(drive, image=image)
+    run(job)
+    assert job.state == "done", job.error_message
+    assert files_of(drive) == before and not (Path(caches.primary.path) / FOLDER).exists()
