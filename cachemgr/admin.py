@@ -88,6 +88,10 @@ class TrashedRepoAdmin(LookOnlyAdmin):
     search_fields = ("title", "folder")
     actions = ("restore_selected", "empty_selected")
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TrashedRepo]:
+        known: QuerySet[TrashedRepo] = super().get_queryset(request)
+        return known.exclude(state=TrashedRepo.State.EMPTIED)
+
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return request.method == "POST" and obj is None  # the list's actions; a row is read-only
 

@@ -1,15 +1,12 @@
 """Chores: short work on the files of a cache, done by a child process, whose answer somebody waits for."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cachemgr.errands import Errand, Line, run_errand
+from cachemgr.errands import STALL_SECONDS, Errand, Line, finish, place_of
 from cachemgr.errors import CacheUnavailable, ErrandFailed
 from cachemgr.models import Cache
-
-QUIET_SECONDS = 60.0
 
 AWAY = (ErrandFailed, CacheUnavailable)
 """What a chore raises where the drive is not there, or does not do it."""
@@ -26,21 +23,11 @@ class Weight:
     freed_bytes: int = 0
 
 
-def do_chore(cache: Cache, *, task: str, step: str, quiet_seconds: float = QUIET_SECONDS, **order: Any) -> Line:
-    """What the child says is done. Raises ErrandFailed with its code; CacheUnavailable where the drive lets it wait
-    for so long without a word."""
-    root = {"path": cache.path, "uuid": cache.uuid}
-    errand = Errand("cachemgr.hands", {"task": task, "step": step, "root": root} | order)
-    heard_at = time.monotonic()
-    with run_errand(errand) as lines:
-        for line in lines:
-            if "done" in line:
-                return dict(line["done"])
-            if line:
-                heard_at = time.monotonic()
-            elif time.monotonic() - heard_at > quiet_seconds:
-                break
-    raise CacheUnavailable(f"{cache.path} did not answer for {quiet_seconds:g} s. Is its drive asleep or gone?")
+def do_chore(cache: Cache, *, task: str, step: str, quiet_seconds: float = STALL_SECONDS, **order: Any) -> Line:
+    """What the child says is done. Raises ErrandFailed with its code: "stalled" where the drive lets it wait for so
+    long without a word."""
+    errand = Errand("cachemgr.hands", {"task": task, "step": step, "root": place_of(cache)} | order)
+    return finish(errand, quiet_seconds=quiet_seconds)
 
 
 def weigh(cache: Cache, holders: Sequence[str]) -> list[Weight]:

@@ -1,13 +1,13 @@
 """Contents that lie on our drives already, under whatever name and in whatever repo: they need not be fetched."""
 
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from cachemgr import monitor
+from cachemgr.chores import AWAY
 from cachemgr.drive_report import ANSWERING
-from cachemgr.errands import Errand, run_errand
-from cachemgr.errors import ErrandFailed
+from cachemgr.errands import Errand, finish, place_of
 from cachemgr.models import Cache
 
 _PATIENCE_SECONDS = 15.0  # a disk that sleeps takes its time, and is still faster than the network
@@ -27,7 +27,7 @@ def find_contents(sizes: Mapping[str, int], *, near: Cache) -> dict[str, Lying]:
     if not sizes:
         return {}
     device = near.latest.device if near.latest else None
-    caches = [cache for cache in Cache.objects.listed() if _is_at_hand(cache)]
+    caches = monitor.those_that_answer([cache for cache in Cache.objects.listed() if _is_at_hand(cache)])
     caches.sort(key=lambda cache: (cache.pk != near.pk, cache.latest is None or cache.latest.device != device))
     with ThreadPoolExecutor(max_workers=max(1, len(caches))) as threads:
         answers = list(threads.map(lambda cache: _ask(cache, sizes), caches))
@@ -43,15 +43,9 @@ def _is_at_hand(cache: Cache) -> bool:
 
 
 def _ask(cache: Cache, sizes: Mapping[str, int]) -> dict[str, str]:
-    order = {"task": "find", "root": {"path": cache.path, "uuid": cache.uuid}, "sizes": dict(sizes)}
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    order = {"task": "find", "root": place_of(cache), "sizes": dict(sizes)}
     try:
-        with run_errand(Errand("cachemgr.hands", order)) as lines:
-            for line in lines:
-                if "done" in line:
-                    return dict(line["done"]["found"])
-                if time.monotonic() > deadline:
-                    break
-    except ErrandFailed:
-        return {}  # it went away since it was measured
-    return {}
+        done = finish(Errand("cachemgr.hands", order), quiet_seconds=_PATIENCE_SECONDS)
+    except AWAY:
+        return {}  # it went away since it was asked, or is too slow
+    return dict(done["found"])

@@ -199,10 +199,17 @@ class Reservation(models.Model):
         self.remaining_bytes = max(0, self.total_bytes - landed)
 
 
+class TrashedRepoQuerySet(models.QuerySet["TrashedRepo"]):
+    def gone_since(self, moment: datetime, *, cache: Cache) -> set[str]:
+        """Folders that left their place for the trash then, or later: a scan that began before may have seen them in
+        it."""
+        return set(self.filter(cache=cache, removed_at__gte=moment).values_list("folder", flat=True))
+
+
 class TrashedRepo(models.Model):
     """A repo's folder in the trash of its cache: `<cache>/.homelab/trash/<name>/<folder>`.
 
-    leaving --> trashed --> purging --> (no row)
+    leaving --> trashed --> purging --> emptied --> (no row, a day later)
        |          ^ |
        |          | '--> restoring --> (no row)
        v          '--------'
@@ -217,6 +224,7 @@ class TrashedRepo(models.Model):
         TRASHED = "trashed"
         RESTORING = "restoring"
         PURGING = "purging"
+        EMPTIED = "emptied"
 
     cache = models.ForeignKey(Cache, on_delete=models.CASCADE, related_name="trashed")
     name = models.CharField(max_length=64, help_text="Of its own folder in the trash.")
@@ -230,6 +238,8 @@ class TrashedRepo(models.Model):
     )
     remembered = models.JSONField(default=dict, blank=True, help_text="What the registry needs to take it back.")
     removed_at = models.DateTimeField(default=timezone.now)
+
+    objects = TrashedRepoQuerySet.as_manager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["cache", "name"], name="one_row_per_name_in_the_trash")]

@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from cachemgr.drive_report import ANSWERING
 from cachemgr.drives import DriveReport, ProbeRequest, folders_to_make, lacks_its_drive, probe_drive
+from cachemgr.errors import CacheUnavailable, ErrandFailed
 from cachemgr.layout import repo_folder
 from cachemgr.memory import remembered, why_distrusted
 from cachemgr.models import Cache, CacheSnapshot
@@ -130,6 +131,26 @@ def current_snapshot(cache: Cache, *, limit_seconds: float = PROBE_SECONDS) -> C
     if last is not None and (last.state != state or _is_overdue(last)):
         _wake_monitor()
     return describe(row, found=found)
+
+
+def require_drive(cache: Cache, *, writable: bool = False) -> CacheSnapshot:
+    """Asks the drive before work is begun on it, so that one that hangs costs a question and not the work. Raises
+    CacheUnavailable unless it answers; ErrandFailed for one that takes no writes, where the work is to write."""
+    snapshot = current_snapshot(cache)
+    if snapshot.state not in ANSWERING:
+        raise CacheUnavailable(snapshot.message or f"{cache.path} is {snapshot.state}.")
+    if writable and snapshot.state == "read_only":
+        message = snapshot.message or f"{cache.path} is read-only: nothing can be written to it."
+        raise ErrandFailed(message, code="drive_read_only", is_permanent=True)
+    return snapshot
+
+
+def those_that_answer(caches: Sequence[Cache]) -> list[Cache]:
+    """Asks all of them side by side, whatever was last known of them."""
+    questions = [_Question(cache, _request(cache), PROBE_SECONDS) for cache in caches]
+    with ThreadPoolExecutor(max_workers=max(1, len(questions))) as threads:
+        found = list(threads.map(_ask, questions))
+    return [cache for cache, answer in zip(caches, found, strict=True) if answer.report.state in ANSWERING]
 
 
 def look_up_repo(cache: Cache, *, repo_id: str, limit_seconds: float = REFRESH_SECONDS) -> DriveReport:

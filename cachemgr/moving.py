@@ -6,10 +6,9 @@ the other functions make errands, for whoever shows their progress.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
-from cachemgr.errands import STALL_SECONDS, Errand, run_errand
-from cachemgr.errors import ErrandFailed
+from cachemgr.errands import Errand, finish, place_of
 from cachemgr.models import Cache
 
 DRY_RUN = "dry-run"
@@ -43,7 +42,7 @@ class MovePlan:
 
 def plan_move(source: Cache, target: Cache, *, folder: str, job: str = DRY_RUN) -> MovePlan:
     """Reads both drives. Raises ErrandFailed: a cache is not there, a link leads out of it, ..."""
-    done = _finish(_step("plan", source, target, folder=folder, job=job))
+    done = finish(_step("plan", source, target, folder=folder, job=job))
     return MovePlan(
         source=source,
         target=target,
@@ -78,7 +77,7 @@ def abandon(target: Cache, *, job: str, source: Cache | None = None) -> None:
     """Throws the job's copy away; one that has its final name already only where `source` is given, and whole. Raises
     ErrandFailed."""
     order = {"task": "move", "step": "abandon", "target": place_of(target), "job": job}
-    _finish(Errand(_MODULE, order | {"source": place_of(source) if source else None}))
+    finish(Errand(_MODULE, order | {"source": place_of(source) if source else None}))
 
 
 class Portion(TypedDict, total=False):
@@ -101,25 +100,6 @@ def verify(
     return Errand(_MODULE, {**order, **portion})
 
 
-def place_of(cache: Cache) -> dict[str, str]:
-    """As the child opens it: a drive without that marker is another one."""
-    return {"path": cache.path, "uuid": cache.uuid}
-
-
 def _step(name: str, source: Cache, target: Cache, *, folder: str, job: str) -> Errand:
     places = {"source": place_of(source), "target": place_of(target)}
     return Errand(_MODULE, {"task": "move", "step": name, **places, "folder": folder, "job": job})
-
-
-def _finish(errand: Errand) -> dict[str, Any]:
-    """What it says of what it did. Raises ErrandFailed, also for one that says nothing for a minute."""
-    quiet_seconds = 0
-    with run_errand(errand) as lines:
-        for line in lines:
-            if "done" in line:
-                return dict(line["done"])
-            quiet_seconds = 0 if line else quiet_seconds + 1
-            if quiet_seconds > STALL_SECONDS:
-                break
-    message = f"{errand.order['target']['path']} did not answer for {STALL_SECONDS:.0f} s. It is tried again."
-    raise ErrandFailed(message, code="stalled", is_permanent=False)

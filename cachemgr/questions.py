@@ -105,8 +105,8 @@ class AdoptionSerializer(PlaceSerializer):
     replace = serializers.BooleanField(default=False)
 
 
-class EmptyTrashQuestionSerializer(serializers.Serializer[Any]):
-    """With `dry_run` nothing is emptied: the answer says what it would free now, exactly."""
+class TrashQuestionSerializer(serializers.Serializer[Any]):
+    """With `dry_run` nothing changes: the answer says what would come back, or what would be freed now, exactly."""
 
     dry_run = serializers.BooleanField(default=False)
 

@@ -4,8 +4,8 @@ of the promised bytes has landed. So used plus reserved is the same for every re
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.utils import timezone
@@ -14,7 +14,7 @@ from cachemgr import events
 from cachemgr.drive_report import ANSWERING
 from cachemgr.drives import DriveReport
 from cachemgr.memory import store_repos, why_distrusted
-from cachemgr.models import Cache, CacheSnapshot, Reservation
+from cachemgr.models import Cache, CacheSnapshot, Reservation, TrashedRepo
 from cachemgr.report import CacheReport, ForeignReport
 
 _FOREIGN_SHOWN = 200  # a path that is no cache at all may hold anything
@@ -34,6 +34,10 @@ class Measurement:
     limit_seconds: float
     is_full: bool = True
     io_mark: str = ""
+
+    @property
+    def began_at(self) -> datetime:
+        return self.taken_at - timedelta(seconds=self.report.duration_seconds)
 
 
 def record(cache: Cache, *, found: Measurement) -> CacheSnapshot:
@@ -124,8 +128,15 @@ def _remember_scan(cache: Cache, contents: CacheReport, *, found: Measurement) -
     cache.io_mark = found.io_mark
     if found.is_full:
         cache.full_scan_at = found.taken_at
-    store_repos(cache, contents.repos)
-    _shrink_reservations(cache, contents)
+    still_there = _without_removed(cache, contents, found=found)
+    store_repos(cache, still_there.repos)
+    _shrink_reservations(cache, still_there)
+
+
+def _without_removed(cache: Cache, contents: CacheReport, *, found: Measurement) -> CacheReport:
+    """What went to the trash while the scan ran may have been seen in its place. The next scan tells what is there."""
+    removed = TrashedRepo.objects.gone_since(found.began_at, cache=cache)
+    return replace(contents, repos=tuple(repo for repo in contents.repos if repo.folder not in removed))
 
 
 def _as_json(foreign: Iterable[ForeignReport]) -> list[dict[str, object]]:

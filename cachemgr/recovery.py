@@ -3,7 +3,7 @@
 the row says   and it is in the trash   or it is not
 leaving        trashed                  it never left: no row
 restoring      trashed                  it is back: no row
-purging        emptied again            emptied: no row
+purging        emptied again            emptied
 trashed        trashed                  somebody else took it: no row
 """
 
@@ -21,12 +21,14 @@ from cachemgr import locks
 from cachemgr.chores import AWAY, do_chore, weigh
 from cachemgr.errors import RepoBusy
 from cachemgr.layout import TRASH, parse_repo_folder
-from cachemgr.models import Cache, TrashedRepo
+from cachemgr.models import Cache, CachedRepo, TrashedRepo
 from cachemgr.signals import repo_restored, repo_trashed
 
 logger = logging.getLogger(__name__)
 
 State = TrashedRepo.State
+_AT_REST = [State.TRASHED, State.EMPTIED]
+_LONGEST_SCAN = timedelta(days=1)  # until then one may be stored that saw the repo in its place
 _LITTER_AFTER = timedelta(hours=1)  # an empty folder that is younger may be another server's, which is about to fill it
 
 
@@ -60,11 +62,13 @@ def hold(entry: TrashedRepo) -> locks.RepoLock:
 
 
 def note_trashed(entry: TrashedRepo, *, is_place_free: bool) -> None:
-    """The models that lived there are forgotten; not where others came to the place since."""
+    """What lived there is forgotten, and so are its models; not where others came to the place since."""
     was_leaving, entry.state = entry.state == State.LEAVING, State.TRASHED
+    entry.removed_at = timezone.now() if was_leaving else entry.removed_at  # who scanned until now may have seen it
     with transaction.atomic():
-        TrashedRepo.objects.filter(pk=entry.pk).update(state=State.TRASHED)
+        TrashedRepo.objects.filter(pk=entry.pk).update(state=State.TRASHED, removed_at=entry.removed_at)
         if was_leaving and is_place_free:
+            CachedRepo.objects.filter(cache=entry.cache, folder=entry.folder).delete()
             repo_trashed.send(sender=TrashedRepo, entry=entry)
 
 
@@ -75,9 +79,9 @@ def note_restored(entry: TrashedRepo) -> None:
 
 
 def purge(entry: TrashedRepo) -> None:
-    """For good. Safe to repeat."""
+    """For good. Safe to repeat. The row tells scans that began before; then it goes too."""
     do_chore(entry.cache, task="trash", step="purge", name=entry.name)
-    entry.delete()
+    TrashedRepo.objects.filter(pk=entry.pk).update(state=State.EMPTIED)
 
 
 # Finding out
@@ -96,7 +100,8 @@ def settle(entry: TrashedRepo) -> None:
         note_restored(entry)
     else:
         logger.warning("%s is not in the trash of %s (it was %s).", entry.folder, entry.cache.path, entry.state)
-        purge(entry)  # what was put around it
+        do_chore(entry.cache, task="trash", step="purge", name=entry.name)  # what was put around it
+        entry.delete()
 
 
 def settle_if_there(entry: TrashedRepo) -> None:
@@ -109,13 +114,14 @@ def settle_if_there(entry: TrashedRepo) -> None:
 
 def recover() -> None:
     """Finishes or undoes what was cut short, and takes in what no row knows. Safe at any time."""
+    TrashedRepo.objects.filter(state=State.EMPTIED, removed_at__lt=timezone.now() - _LONGEST_SCAN).delete()
     for cache in Cache.objects.listed():
         _recover_if_there(cache)
 
 
 def follow_measurement(*, cache: Cache, is_scanned: bool, **_: Any) -> None:
     """Receives `cache_measured`: a drive is back, and something of its trash waits for it."""
-    if is_scanned and TrashedRepo.objects.filter(cache=cache).exclude(state=State.TRASHED).exists():
+    if is_scanned and TrashedRepo.objects.filter(cache=cache).exclude(state__in=_AT_REST).exists():
         _recover_if_there(cache)
 
 
@@ -132,7 +138,7 @@ def recover_cache(cache: Cache) -> None:
     rows = {entry.name: entry for entry in TrashedRepo.objects.filter(cache=cache)}
     for entry in rows.values():
         is_lost = bool(cache.uuid) and entry.folder not in found.repos.get(entry.name, [])
-        if entry.state != State.TRASHED or is_lost:
+        if entry.state not in _AT_REST or (entry.state == State.TRASHED and is_lost):
             _if_nobody_is_at_it(entry, _settle_again)
     for name in found.repos.keys() - rows.keys():
         _if_nobody_is_at_it(TrashedRepo(cache=cache, name=name), _take_in)

@@ -80,21 +80,33 @@ def put(cache: Cache, *, folder: str, title: str, remembered: dict[str, Any], we
 
     Raises RepoBusy while anybody uses the folder, ErrandFailed, CacheUnavailable.
     """
-    with locks.exclusive(Path(cache.path) / folder):
-        entry = TrashedRepo.objects.create(
-            cache=cache,
-            name=f"{timezone.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
-            folder=folder,
-            title=title[:200],
-            remembered=remembered,
-            file_count=weight.file_count,
-            size_bytes=weight.size_bytes,
-            freed_bytes=weight.freed_bytes,
-        )
-        with recovery.hold(entry):
-            _carry(entry, step="put")
-            recovery.note_trashed(entry, is_place_free=True)
+    entry = TrashedRepo(
+        cache=cache,
+        name=f"{timezone.now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
+        folder=folder,
+        title=title[:200],
+        remembered=remembered,
+        file_count=weight.file_count,
+        size_bytes=weight.size_bytes,
+        freed_bytes=weight.freed_bytes,
+    )
+    with locks.exclusive(Path(cache.path) / folder), recovery.hold(entry):  # before its row: `recover` looks at rows
+        entry.save()
+        _carry(entry, step="put")
+        recovery.note_trashed(entry, is_place_free=True)
+    monitor.measure_cache(cache)
     return entry
+
+
+def check_restore(entry: TrashedRepo) -> None:
+    """The dry run of `restore`: raises what that would raise now, and changes nothing."""
+    with locks.exclusive(Path(entry.cache.path) / entry.folder), recovery.hold(entry):
+        found = recovery.look(entry.cache)
+    if entry.folder not in found.repos.get(entry.name, []):
+        raise _not_there(entry)
+    if entry.folder in found.in_place:
+        message = f"There is another {entry.folder} in {entry.cache.path} now. Remove it first, then try again."
+        raise PlaceTaken(message)
 
 
 def restore(entry: TrashedRepo) -> None:
@@ -120,8 +132,12 @@ def empty(loads: Sequence[Load]) -> int:
 def _take(entry: TrashedRepo, state: State) -> None:
     """The row decides who of several does it."""
     if not TrashedRepo.objects.filter(pk=entry.pk, state__in=_THERE).update(state=state):
-        raise NotInTrash(f"{entry.title} is not in the trash any more.")
+        raise _not_there(entry)
     entry.state = state
+
+
+def _not_there(entry: TrashedRepo) -> NotInTrash:
+    return NotInTrash(f"{entry.title} is not in the trash any more.")
 
 
 def _carry(entry: TrashedRepo, *, step: str) -> None:

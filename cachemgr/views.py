@@ -17,10 +17,10 @@ from cachemgr.questions import (
     AdoptionSerializer,
     CacheQuestionSerializer,
     CleanQuestionSerializer,
-    EmptyTrashQuestionSerializer,
     EventsQuestionSerializer,
     HistoryQuestionSerializer,
     RecommendQuestionSerializer,
+    TrashQuestionSerializer,
 )
 from cachemgr.serializers import (
     CacheLineSerializer,
@@ -140,7 +140,7 @@ class TrashView(APIView):
         entries = list(trash.entries())
         return Response(trash_body(entries, freed_bytes=sum(entry.freed_bytes for entry in entries)))
 
-    @extend_schema(parameters=[EmptyTrashQuestionSerializer], responses=TrashSerializer)
+    @extend_schema(parameters=[TrashQuestionSerializer], responses=TrashSerializer)
     def delete(self, request: Request) -> Response:
         """Empties it, for good. Answers what was in it, and what that freed."""
         return _empty_trash(request, list(trash.entries()))
@@ -153,28 +153,40 @@ class TrashedRepoView(APIView):
     def get(self, request: Request, pk: int) -> Response:
         return Response(TrashedRepoSerializer(trash.find_entry(pk)).data)
 
-    @extend_schema(parameters=[EmptyTrashQuestionSerializer], responses=TrashSerializer)
+    @extend_schema(parameters=[TrashQuestionSerializer], responses=TrashSerializer)
     def delete(self, request: Request, pk: int) -> Response:
         """Removes it for good."""
         return _empty_trash(request, [trash.find_entry(pk)])
 
 
 def _empty_trash(request: Request, entries: Sequence[TrashedRepo]) -> Response:
-    question = EmptyTrashQuestionSerializer(data=request.query_params.dict())
-    question.is_valid(raise_exception=True)
+    is_dry_run = _is_dry_run(request)
     loads = trash.weigh_entries(entries)
     body = trash_body([load.entry for load in loads], freed_bytes=sum(load.weight.freed_bytes for load in loads))
-    if not question.validated_data["dry_run"]:
+    if not is_dry_run:
         trash.empty(loads)
     return Response(body)
+
+
+def _is_dry_run(request: Request) -> bool:
+    question = TrashQuestionSerializer(data=request.query_params.dict())
+    question.is_valid(raise_exception=True)
+    return bool(question.validated_data["dry_run"])
 
 
 class RestoreView(APIView):
     """Puts a removed repo back in its place, and its model into the registry."""
 
-    @extend_schema(request=None, responses={204: None})
+    @extend_schema(
+        request=None, parameters=[TrashQuestionSerializer], responses={204: None, 200: TrashedRepoSerializer}
+    )
     def post(self, request: Request, pk: int) -> Response:
-        trash.restore(trash.find_entry(pk))
+        """Puts it back in its place, and its model into the registry: 204, or 200 and what would come (`dry_run`)."""
+        entry = trash.find_entry(pk)
+        if _is_dry_run(request):
+            trash.check_restore(entry)
+            return Response(TrashedRepoSerializer(entry).data)
+        trash.restore(entry)
         return Response(status=204)
 
 

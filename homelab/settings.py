@@ -77,7 +77,7 @@ DISK_RESERVE_BYTES = int(env.number("DISK_RESERVE_GB", 2, minimum=0) * GB)
 
 # Jobs: downloads, moves and what else takes long
 JOBS_PER_DRIVE_PAIR = env.integer("JOBS_PER_DRIVE_PAIR", 1, minimum=1, maximum=16)
-_RATE_LIMIT_MB = env.optional_number("TRANSFER_RATE_LIMIT_MB", minimum=0.001)
+_RATE_LIMIT_MB = env.optional_number("TRANSFER_RATE_LIMIT_MB", minimum=0.1)
 TRANSFER_RATE_LIMIT_BYTES = None if _RATE_LIMIT_MB is None else int(_RATE_LIMIT_MB * MB)
 TRANSFER_PRIORITY = env.choice("TRANSFER_PRIORITY", "idle", among=["idle", "normal"])
 TRASH_DAYS = env.integer("TRASH_DAYS", 7, minimum=0, maximum=3650)

@@ -1,5 +1,7 @@
 """The admin of models and jobs: doors to the services. Every change of state is a POST."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -95,7 +97,7 @@ class ModelRegistryAdmin(ModelAdmin):
         obj.refresh_from_db()
         job = changes.change(obj, wanted)
         if job is not None:
-            messages.success(request, f"The move of {obj} is queued. It stays usable meanwhile.")
+            messages.success(request, changes.describe(obj, job))
 
     def _run_submit_line(self, request: HttpRequest, obj: ModelRegistry) -> None:
         for each in self.get_actions_submit_line(request, str(obj.pk)):
@@ -151,7 +153,7 @@ class ModelRegistryAdmin(ModelAdmin):
             with_sentence(
                 request,
                 lambda model=model: changes.change(model, {"cache_location": location}),
-                done=f"{model} goes to the {location} cache. It stays usable meanwhile.",
+                done=partial(changes.describe, model),
             )
 
     @admin.action(description="Verify: read all files again")
@@ -192,7 +194,8 @@ class ModelRegistryAdmin(ModelAdmin):
     def use(self, obj: ModelRegistry) -> str:
         if obj.last_used_at is None:
             return "never"
-        return f"{obj.use_count} times, last on {obj.last_used_at:%Y-%m-%d %H:%M} UTC"
+        times = "once" if obj.use_count == 1 else f"{obj.use_count} times"
+        return f"{times}, last on {obj.last_used_at:%Y-%m-%d %H:%M} UTC"
 
     @display(description="Work")
     def progress(self, obj: ModelRegistry) -> SafeString | str:
@@ -263,11 +266,11 @@ def progress_bar(job: Job) -> SafeString:
     )
 
 
-def with_sentence(request: HttpRequest, work: Any, *, done: str) -> None:
-    """Does it and says so, or says why not."""
+def with_sentence(request: HttpRequest, work: Any, *, done: str | Callable[[Any], str]) -> None:
+    """Does it and says so, or says why not. `done` is a sentence, or makes one of what came of it."""
     try:
-        work()
+        result = work()
     except HomelabError as error:
         messages.error(request, error.message)
     else:
-        messages.success(request, done)
+        messages.success(request, done if isinstance(done, str) else done(result))

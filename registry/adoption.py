@@ -7,6 +7,7 @@ from itertools import chain, count
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
 from cachemgr.models import Cache, CachedRepo
 from cachemgr.report import RevisionReport
@@ -16,16 +17,24 @@ from registry.models import ModelQuerySet, ModelRegistry
 
 logger = logging.getLogger(__name__)
 
-_SERVES = [ModelRegistry.Status.READY, ModelRegistry.Status.MOVING, ModelRegistry.Status.MISSING]
+_HAS_FILES = Q(
+    status__in=[
+        ModelRegistry.Status.READY,
+        ModelRegistry.Status.MOVING,
+        ModelRegistry.Status.MISSING,
+        ModelRegistry.Status.DOWNLOADING,
+    ]
+) | (Q(status=ModelRegistry.Status.FAILED) & ~Q(revision=""))
 
 
 def adopt(repos: Iterable[CachedRepo], *, cache: Cache) -> None:
     """A row for each loadable repo that lay in the cache. Their files stay where they are.
 
-    A second copy of a repo that a row has elsewhere is no second model: it is a spare, also while that one is away.
+    A second copy of a repo that a row has elsewhere is no second model: it is a spare, also while that one is away, is
+    damaged or comes.
     """
     taken = set(ModelRegistry.objects.values_list("model_name", flat=True))
-    served = dict(ModelRegistry.objects.filter(status__in=_SERVES).values_list("hf_path", "model_name"))
+    served = dict(ModelRegistry.objects.filter(_HAS_FILES).values_list("hf_path", "model_name"))
     models = []
     for repo in repos:
         revision = loadable_revision(repo)

@@ -12,9 +12,11 @@ class RegistryConfig(AppConfig):
         from registry.removal import forget_trashed, take_back
         from registry.room import end_stale_promises, offer_room, tell_wanted
         from registry.settling import follow_measurement
+        from registry.tidying import follow_measurement as tidy_up
 
         cache_measured.connect(follow_measurement)
         cache_measured.connect(end_stale_promises)
+        cache_measured.connect(tidy_up)
         room_wanted.connect(offer_room)
         wanted_asked.connect(tell_wanted)
         repo_trashed.connect(forget_trashed)

@@ -17,6 +17,13 @@ def change(model: ModelRegistry, values: dict[str, Any]) -> Job | None:
     return job
 
 
+def describe(model: ModelRegistry, job: Job | None) -> str:
+    """What `change` did about the place, as a sentence."""
+    if job is not None and job.target is not None:
+        return f"{model} goes to {job.target.path}. It stays usable meanwhile."
+    return f"{model} belongs in {services.cache_path_of(model)} now: no file had to move."
+
+
 def _replace(model: ModelRegistry, values: dict[str, Any]) -> Job | None:
     """Files move; without files the promise of space does."""
     location = values.get("cache_location", model.cache_location)

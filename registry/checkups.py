@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from cachemgr import locks, moving
+from cachemgr import locks, monitor, moving
 from cachemgr.errors import ErrandFailed
 from cachemgr.layout import repo_folder
+from cachemgr.models import Cache
 from cachemgr.units import GB
-from registry import downloads, services
+from registry import downloads, folders, services
 from registry.errors import HubError, JobOpen, NotNow
 from registry.estimates import ask_hub
 from registry.following import Report, follow
@@ -26,7 +27,6 @@ from registry.placing import known_repo
 
 _LOCK_SECONDS = 5.0
 _ONE_NIGHT = timedelta(hours=20)
-_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,6 @@ class Checkup:
     bad: tuple[dict[str, str], ...] = ()
     unknown: tuple[str, ...] = ()
     next_file: str = ""  # where the next one goes on, when the budget was used up before the end
-
-    @property
-    def sentence(self) -> str:
-        names = ", ".join(f"{each['name']} ({each['reason'].replace('_', ' ')})" for each in self.bad[:_NAMES_SHOWN])
-        more = len(self.bad) - _NAMES_SHOWN
-        return f"{len(self.bad)} of {self.file_count} files are bad: {names}{f' and {more} more' if more > 0 else ''}."
 
 
 # On request
@@ -66,13 +60,8 @@ def request_repair(model: ModelRegistry) -> Job:
 def _queue(model: ModelRegistry, kind: Job.Kind, options: dict[str, Any]) -> Job:
     cache = services.cache_of(model)
     place = {"target": cache} if kind == Job.Kind.REPAIR else {"source": cache}
-    try:
-        with transaction.atomic():
-            job = Job.objects.create(
-                kind=kind, model=model, options=options, bytes_total=model.size_bytes or 0, **place
-            )
-    except IntegrityError:
-        raise JobOpen(f"{model} has unfinished work. Wait for it, or cancel it under Jobs.") from None
+    with folders.change(model, cache):
+        job = Job.objects.create(kind=kind, model=model, options=options, bytes_total=model.size_bytes or 0, **place)
     transaction.on_commit(lambda: services.wake_worker(job))
     return job
 
@@ -82,38 +71,21 @@ def _queue(model: ModelRegistry, kind: Job.Kind, options: dict[str, Any]) -> Job
 
 def verify(job: Job, *, report: Report) -> None:
     """The work of a verify job. A bad file makes the model `failed`, and no engine loads it before it is repaired."""
-    checkup = _read_all(job, report=report)
-    model = job.model
+    model, cache = job.model, services.cache_of(job.model)
+    monitor.require_drive(cache)
+    checkup = _read_all(job, cache=cache, report=report)
     if checkup.bad:
-        error = f"{checkup.sentence} Repair it: POST /api/models/{model}/repair, or the Repair button in the admin."
-        for row in _rows_of(job):
-            row.mark(ModelRegistry.Status.FAILED, error=error, damaged=list(checkup.bad))
+        folders.note_damaged(cache, model, checkup.bad)
+        error = folders.describe_damage(model, checkup.bad)
         raise ErrandFailed(error, code="hash_mismatch", is_permanent=True, details={"bad": list(checkup.bad)})
     if checkup.next_file:
         ModelRegistry.objects.filter(pk=model.pk).update(verified_up_to=checkup.next_file)
     else:
-        _note_whole(job)
+        folders.note_whole(cache, model.hf_path, commit=model.revision)
 
 
-def _note_whole(job: Job) -> None:
-    whole: dict[str, Any] = {"verified_at": timezone.now(), "verified_up_to": "", "damaged": []}
-    for row in _rows_of(job):
-        if row.damaged:
-            row.mark(ModelRegistry.Status.READY, **whole)
-        else:
-            ModelRegistry.objects.filter(pk=row.pk).update(**whole)
-
-
-def _rows_of(job: Job) -> QuerySet[ModelRegistry]:
-    """All models of that commit in that folder: the same bytes are good or bad for each of them."""
-    model = job.model
-    same = ModelRegistry.objects.filter(hf_path=model.hf_path, revision=model.revision)
-    return same.filter(cache_location=model.cache_location, cache_path=model.cache_path)
-
-
-def _read_all(job: Job, *, report: Report) -> Checkup:
-    model, cache = job.model, services.cache_of(job.model)
-    folder = repo_folder(model.hf_path)
+def _read_all(job: Job, *, cache: Cache, report: Report) -> Checkup:
+    model, folder = job.model, repo_folder(job.model.hf_path)
     errand = moving.verify(
         cache,
         folder=folder,
@@ -148,8 +120,6 @@ def _promised(model: ModelRegistry) -> dict[str, tuple[str, int]]:
 def repair(job: Job, *, report: Report) -> None:
     """The work of a repair job: the download of that very commit, which keeps what is whole."""
     downloads.download(job, report=report)
-    job.model.refresh_from_db()
-    _note_whole(job)
 
 
 # At night

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cachemgr.digests import is_sha256
 from cachemgr.finding import Lying
 from cachemgr.models import Cache
 from cachemgr.report import FileReport
@@ -11,7 +12,6 @@ from registry.hub import HubFile, HubSnapshot
 from registry.placing import Need, missing_contents
 
 Way = Literal["present", "link", "copy", "fetch"]
-_SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class DownloadPlan:
 def missing_weights(snapshot: HubSnapshot, *, lying: Sequence[FileReport]) -> dict[str, int]:
     """Sizes by sha256 of what is worth a search on other drives."""
     missing = missing_contents(snapshot, lying=lying)
-    return {file.digest: file.size_bytes for file in missing if len(file.digest) == _SHA256_DIGITS}
+    return {file.digest: file.size_bytes for file in missing if is_sha256(file.digest)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,17 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 
 from cachemgr import locks, monitor, trash
 from cachemgr import services as caches
-from cachemgr.errands import Errand, run_errand
-from cachemgr.errors import CacheUnavailable, ErrandFailed
+from cachemgr.errands import Errand, finish, place_of
+from cachemgr.errors import ErrandFailed
 from cachemgr.finding import find_contents
 from cachemgr.layout import HOUSE_FOLDER, repo_folder
 from cachemgr.models import Cache
+from cachemgr.report import RevisionReport
 from cachemgr.units import MB
-from registry import services
+from registry import folders, services
 from registry.adoption import describe_revision, loadable_revision
 from registry.download_plan import DownloadPlan, FilePlan, Findings, choose_ways, missing_weights
 from registry.errors import HubError
@@ -41,9 +41,8 @@ def plan_download(model: ModelRegistry, *, revision: str = "", use_drives: bool 
     """Asks the drives and the Hub; changes nothing but the cache's measurement. `revision` is the wanted one if it is
     not given; without `use_drives`, all comes from the Hub. Raises CacheUnavailable, HubError."""
     cache = services.cache_of(model)
-    measured = monitor.measure_cache(cache)
-    if measured.state != "ok":
-        raise CacheUnavailable(f"{model} cannot be stored: {measured.message or measured.state}")
+    monitor.require_drive(cache, writable=True)
+    monitor.measure_cache(cache)
     cache.refresh_from_db()
     ref = revision or model.wanted_revision
     snapshot = ask_hub(model.hf_path, revision=ref, wait_seconds=HUB_SECONDS)
@@ -86,10 +85,8 @@ def clean_up(job: Job) -> None:
     if not job.cancel_requested or job.started_at is None:
         return
     cache = services.cache_of(job.model)
-    order = {"forget": repo_folder(job.model.hf_path), "root": _root(cache)}
-    with run_errand(Errand("registry.fetch", order)) as lines:
-        for _ in lines:
-            continue
+    monitor.require_drive(cache)
+    finish(Errand("registry.fetch", {"forget": repo_folder(job.model.hf_path), "root": place_of(cache)}))
     monitor.measure_cache(cache)
 
 
@@ -136,8 +133,18 @@ def _settle(model: ModelRegistry, plan: DownloadPlan) -> None:
         raise HubError(message, code="not_loadable", is_permanent=True)
     with transaction.atomic():
         caches.release(model.owner_key)
-        verified: dict[str, Any] = {"verified_at": timezone.now(), "verified_up_to": ""}
-        model.mark(ModelRegistry.Status.READY, **describe_revision(revision), **verified)
+        _note_ready(model, revision, cache=plan.cache)
+        folders.note_whole(plan.cache, model.hf_path, commit=revision.commit)
+
+
+def _note_ready(model: ModelRegistry, revision: RevisionReport, *, cache: Cache) -> None:
+    """Where the row names another place by now, it is not: nothing came there. A scan leads it to its files."""
+    ready = {"status": ModelRegistry.Status.READY, "error": "", "damaged": [], **describe_revision(revision)}
+    row = ModelRegistry.objects.filter(pk=model.pk)
+    if not row.in_folder(cache, model.hf_path).update(**ready):
+        error = f"It was given another place while its files came into {cache.path}."
+        logger.warning("%s: %s", model, error)
+        row.filter(status=ModelRegistry.Status.DOWNLOADING).update(status=ModelRegistry.Status.MISSING, error=error)
 
 
 # The child
@@ -156,7 +163,7 @@ def _order(plan: DownloadPlan) -> dict[str, Any]:
         "ref": plan.ref,
         "files": [asdict(file) for file in plan.snapshot.files],
         "sources": {each.file.digest: _source(each) for each in plan.files if each.source is not None},
-        "root": _root(plan.cache),
+        "root": place_of(plan.cache),
         "takes_links": plan.cache.takes_links is not False,
         "endpoint": settings.HF_ENDPOINT,
     }
@@ -164,11 +171,7 @@ def _order(plan: DownloadPlan) -> dict[str, Any]:
 
 def _source(each: FilePlan) -> dict[str, Any]:
     assert each.source is not None
-    return _root(each.source.cache) | {"name": each.source.name, "link_only": each.way == "link"}
-
-
-def _root(cache: Cache) -> dict[str, Any]:
-    return {"path": cache.path, "uuid": cache.uuid}
+    return place_of(each.source.cache) | {"name": each.source.name, "link_only": each.way == "link"}
 
 
 def _environment(cache: Cache) -> dict[str, str]:

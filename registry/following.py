@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from django.conf import settings
 
 from cachemgr import monitor
-from cachemgr.errands import STALL_SECONDS, Errand, Line, run_errand
+from cachemgr.errands import STALL_SECONDS, Errand, Line, finish
 from cachemgr.errors import ErrandFailed
 from cachemgr.models import Cache
 
@@ -25,26 +25,31 @@ class Report(Protocol):
 def follow(errand: Errand, *, report: Report, filling: Sequence[Cache] = ()) -> dict[str, Any]:
     """Runs it to its end, and answers what it says of what it did. The caches that it fills are measured now and then,
     so that promised bytes become used ones. Raises ErrandFailed, and what `report` raises."""
-    progress, rate, measured_at = Progress(), Rate(), time.monotonic()
-    with run_errand(_with_manners(errand)) as lines:
-        for line in lines:
-            if "done" in line:
-                return dict(line["done"])
-            progress.see(line)
-            rate.add(progress.bytes_done)
-            report(
-                stage=progress.stage,
-                bytes_done=progress.bytes_done,
-                bytes_total=progress.bytes_total,
-                rate=rate.per_second,
-            )
-            if progress.quiet_seconds > STALL_SECONDS:
-                raise stalled()
-            if time.monotonic() - measured_at > _MEASURE_EVERY_SECONDS:
-                for cache in filling:
-                    monitor.measure_cache(cache)
-                measured_at = time.monotonic()
-    raise AssertionError("an errand's lines end with what is done, or with an error")
+    return finish(_with_manners(errand), on_line=Follower(report, filling=filling).hear)
+
+
+class Follower:
+    """What is done about an errand's lines."""
+
+    def __init__(self, report: Report, *, filling: Sequence[Cache]) -> None:
+        self.report, self.filling = report, filling
+        self.progress, self.rate, self.measured_at = Progress(), Rate(), time.monotonic()
+
+    def hear(self, line: Line) -> None:
+        progress = self.progress
+        progress.see(line)
+        self.rate.add(progress.bytes_done)
+        figures = {"bytes_done": progress.bytes_done, "bytes_total": progress.bytes_total}
+        self.report(stage=progress.stage, **figures, rate=self.rate.per_second)
+        if progress.quiet_seconds > STALL_SECONDS:
+            raise stalled()
+        if time.monotonic() - self.measured_at > _MEASURE_EVERY_SECONDS:
+            self._measure()
+
+    def _measure(self) -> None:
+        for cache in self.filling:
+            monitor.measure_cache(cache)
+        self.measured_at = time.monotonic()
 
 
 def _with_manners(errand: Errand) -> Errand:
@@ -59,7 +64,7 @@ def stalled() -> ErrandFailed:
 
 
 class Progress:
-    """What the last line said, and when the figures last changed."""
+    """What the last line said, and when the figures last changed. A line without bytes is a sign of life as it is."""
 
     def __init__(self) -> None:
         self.stage, self.bytes_done, self.bytes_total = "starting", 0, 0
@@ -67,6 +72,7 @@ class Progress:
 
     def see(self, line: Line) -> None:
         if "bytes" not in line:
+            self.changed_at = time.monotonic() if line else self.changed_at
             return
         if (line["stage"], line["bytes"]) != (self.stage, self.bytes_done):
             self.changed_at = time.monotonic()

@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from cachemgr.digests import DIGEST
 from cachemgr.layout import COMMIT
 from registry.errors import HubError
 from registry.picking import pick
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+ -]*(/[A-Za-z0-9_][A-Za-z0-9._@+ -]*)*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_FILES = 10_000
 _MAX_FILE_BYTES = 10**13
 _LONGEST_PAUSE_SECONDS = 3600.0
@@ -156,7 +156,7 @@ def _checked_file(repo_id: str, sibling: Any) -> HubFile:
         raise _hostile(repo_id, f"a file named {name[:80]!r}")
     if not isinstance(size, int) or not 0 <= size <= _MAX_FILE_BYTES:
         raise _hostile(repo_id, f"{name} with size {size!r}")
-    if not isinstance(digest, str) or not (_SHA256.fullmatch(digest) or COMMIT.fullmatch(digest)):
+    if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         raise _hostile(repo_id, f"{name} with hash {str(digest)[:80]!r}")
     return HubFile(name=name, size_bytes=size, digest=digest)
 

@@ -1,6 +1,6 @@
 """The queue of long work: the database is the queue, and a message to a worker is a wake-up only."""
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from typing import Any, Self
 
@@ -186,6 +186,11 @@ class Job(models.Model):
     def renew(self, **progress: Any) -> bool:
         """Renews the lease and stores progress. False: the job is not ours any more."""
         return self._ours().update(**_fresh_lease(), **progress) == 1
+
+    def kept_alive(self) -> AbstractContextManager[None]:
+        """While the block works on it, its lease is renewed, if it is still ours."""
+        ours = self._ours()
+        return leases.beating(lambda: ours.update(**_fresh_lease()) == 1)
 
     def beat(self, **progress: Any) -> bool:
         """`renew`, and False also when it shall be cancelled."""

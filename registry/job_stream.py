@@ -3,8 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
-from datetime import datetime
+from collections.abc import AsyncIterator, Container
 
 from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
@@ -21,7 +20,7 @@ class JobWatch:
     """Remembers what it saw. Rows are compared by "is it the same moment", never by "is it later": clocks step."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, datetime] = {}
+        self._seen: dict[int, Job] = {}
         self._newest = Job.objects.aggregate(pk=Max("pk"))["pk"] or 0
 
     def changed(self) -> list[Job]:
@@ -29,17 +28,25 @@ class JobWatch:
         nothing changes."""
         is_watched = Q(state__in=Job.OPEN) | Q(pk__in=list(self._seen)) | Q(pk__gt=self._newest)
         stamps = dict(Job.objects.filter(is_watched).values_list("pk", "updated_at"))
-        news = [pk for pk, stamp in stamps.items() if self._seen.get(pk) != stamp]
+        news = [pk for pk, stamp in stamps.items() if pk not in self._seen or self._seen[pk].updated_at != stamp]
         jobs = list(Job.objects.for_display().filter(pk__in=news).order_by("pk")) if news else []
-        self._remember(jobs)
-        return jobs
+        changed = [*self._gone(stamps), *jobs]
+        self._remember(changed)
+        return changed
+
+    def _gone(self, still_there: Container[int]) -> list[Job]:
+        """Those that went with their model, as they are now: a removal has done what it was for."""
+        gone = [job for pk, job in sorted(self._seen.items()) if pk not in still_there]
+        for job in gone:
+            job.state = Job.State.DONE if job.kind == Job.Kind.REMOVE else Job.State.CANCELLED
+        return gone
 
     def _remember(self, jobs: list[Job]) -> None:
         for job in jobs:
             self._newest = max(self._newest, job.pk)
             self._seen.pop(job.pk, None)
             if job.is_open:
-                self._seen[job.pk] = job.updated_at
+                self._seen[job.pk] = job
 
 
 async def stream_jobs() -> AsyncIterator[bytes]:

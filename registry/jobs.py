@@ -6,20 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db import IntegrityError, OperationalError, transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from cachemgr.errors import CacheUnavailable, ErrandFailed
+from cachemgr.errors import CacheUnavailable, ErrandFailed, RepoBusy
 from homelab.errors import HomelabError
-from registry import checkups, downloads, moves, removal
-from registry.errors import Cancelled, Interrupted, JobOpen, NotNow
+from registry import checkups, downloads, folders, moves, removal
+from registry.errors import Cancelled, Interrupted, NotNow
 from registry.models import Job, ModelRegistry
-from registry.services import give_up_download, wake_worker
+from registry.services import cache_path_of, give_up_download, wake_worker
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_SECONDS = 3600.0
-_DRIVE_PAUSE = timedelta(seconds=60)
+_WAITS = {CacheUnavailable.code: timedelta(seconds=60), RepoBusy.code: timedelta(seconds=10)}
+"""What passes without the job's doing: it waits for as long as that takes, or somebody cancels."""
 _FEW_ATTEMPTS = {"hash_mismatch": 2}
 
 stopping = threading.Event()
@@ -73,7 +74,8 @@ def run_job(pk: int) -> str:
         return "waiting" if job and job.state == Job.State.QUEUED else "duplicate"
     pair = job.pair
     try:
-        _work(job)
+        with job.kept_alive():
+            _work(job)
     finally:
         _wake_next(pair)
     return job.state
@@ -108,8 +110,8 @@ def _fail_or_retry(job: Job, error: HomelabError) -> None:
     job.refresh_from_db(fields=["cancel_requested", "committed"])
     if job.shall_end:
         return _end(job, Job.State.CANCELLED)
-    if error.code == CacheUnavailable.code:
-        return _wait_for_drive(job, error)
+    if error.code in _WAITS:
+        return _wait(job, error)
     may_help = isinstance(error, ErrandFailed) and not error.is_permanent
     if not may_help or job.attempt >= _FEW_ATTEMPTS.get(error.code, Job.MAX_ATTEMPTS):
         return _end(job, Job.State.FAILED, code=error.code, message=error.message)
@@ -119,10 +121,12 @@ def _fail_or_retry(job: Job, error: HomelabError) -> None:
         wake_worker(job, pause=pause)
 
 
-def _wait_for_drive(job: Job, error: HomelabError) -> None:
-    """Until it is back, or somebody cancels. That is not the job's fault, and costs it no attempt."""
-    logger.warning("Job %s waits for its drive: %s", job.pk, error.message)
-    job.hand_back(pause=_DRIVE_PAUSE, error_code=error.code, error_message=error.message)
+def _wait(job: Job, error: HomelabError) -> None:
+    """That costs it no attempt."""
+    pause = _WAITS[error.code]
+    logger.warning("Job %s waits %s: %s", job.pk, pause, error.message)
+    if job.hand_back(pause=pause, error_code=error.code, error_message=error.message):
+        wake_worker(job, pause=pause)
 
 
 def pause_after(attempt: int, *, asked_seconds: float) -> timedelta:
@@ -182,16 +186,28 @@ def retry_job(job: Job) -> Job:
     ended = Job.objects.filter(pk=job.pk, state__in=[Job.State.FAILED, Job.State.CANCELLED])
     fresh = {"state": Job.State.QUEUED, "attempt": 0, "not_before": timezone.now(), "cancel_requested": False}
     emptied = {"finished_at": None, "error_code": "", "error_message": "", "stage": "", "bytes_done": 0}
-    try:
-        with transaction.atomic():
-            if not ended.update(**fresh, **emptied):
-                raise NotNow(f"Job {job.pk} is {job.state}: only a job that failed or was cancelled is tried again.")
-            _expect_download(job)
-    except IntegrityError:
-        raise JobOpen(f"{job.model} has other unfinished work. Wait for it, or cancel it under Jobs.") from None
+    with folders.change(job.model, *(cache for cache in (job.source, job.target) if cache is not None)):
+        if not ended.update(**fresh, **emptied):
+            raise NotNow(f"Job {job.pk} is {job.state}: only a job that failed or was cancelled is tried again.")
+        _refuse_strayed(job)
+        _expect_download(job)
     transaction.on_commit(lambda: wake_worker(job))
     job.refresh_from_db()
     return job
+
+
+def _refuse_strayed(job: Job) -> None:
+    """What a move began is of no use once the model was set to another place. Raises NotNow."""
+    if job.kind != Job.Kind.MOVE:
+        return
+    if job.source is None or job.target is None:
+        raise NotNow(f"Job {job.pk} cannot be tried again: one of its caches was removed from the list.")
+    at_source = ModelRegistry.objects.in_folder(job.source, job.model.hf_path)
+    if job.committed and at_source.exists():
+        raise NotNow(f"Job {job.pk} has only to remove the files in {job.source.path}, which are in use there again.")
+    if not job.committed and not at_source.filter(pk=job.model_id).exists():
+        place = cache_path_of(job.model)
+        raise NotNow(f"Job {job.pk} moves {job.model} from {job.source.path}, but it is in {place} now. Move it anew.")
 
 
 def _expect_download(job: Job) -> None:
@@ -206,7 +222,8 @@ def reconcile() -> int:
     """Queues again what lost its worker, and wakes a worker for all that is due. Answers how many it woke for."""
     for job in Job.objects.abandoned():
         if job.take_over():
-            _take_back(job)
+            with job.kept_alive():
+                _take_back(job)
     due = list(Job.objects.due())
     for job in due:
         wake_worker(job)

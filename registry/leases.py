@@ -2,15 +2,24 @@
 is known by its boot and the tick at which it started, and on its own host the time is that of the monotonic clock.
 """
 
+import logging
 import os
 import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
+from django.db import InterfaceError, OperationalError, connection
+
+logger = logging.getLogger(__name__)
+
 LASTS = timedelta(seconds=60)
+_BEAT_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,31 @@ class Lease:
 
 def fresh(*, now: datetime) -> Lease:
     return Lease(own_name(), beat_at=time.monotonic(), expires_at=now + LASTS)
+
+
+@contextmanager
+def beating(renew: Callable[[], bool]) -> Iterator[None]:
+    """Renews a lease in a thread of its own, whatever the block waits for: until the block ends, or `renew` answers
+    that the lease is somebody else's by now."""
+    is_over = threading.Event()
+    thread = threading.Thread(target=_beat, args=(renew, is_over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def _beat(renew: Callable[[], bool], is_over: threading.Event) -> None:
+    is_ours = True
+    while is_ours and not is_over.wait(_BEAT_SECONDS):
+        try:
+            is_ours = renew()
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("A lease was not renewed: %s", error)  # it lasts longer than some of these
+        finally:
+            connection.close()  # it is this thread's own
 
 
 def own_name() -> str:

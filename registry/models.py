@@ -34,6 +34,10 @@ class ModelQuerySet(models.QuerySet["ModelRegistry"]):
         by_name = models.Q(cache_location=cache.location) if cache.is_configured else models.Q(pk__in=[])
         return self.filter(by_path | by_name)
 
+    def in_folder(self, cache: Cache, hf_path: str) -> Self:
+        """Rows that share their files: those of one repo in that cache."""
+        return self.in_cache(cache).filter(hf_path=hf_path)
+
     def servable(self) -> Self:
         return self.filter(status__in=[ModelRegistry.Status.READY, ModelRegistry.Status.MOVING])
 

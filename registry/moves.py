@@ -10,23 +10,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from cachemgr import locks, monitor, moving, trash
 from cachemgr import services as caches
 from cachemgr.drive_report import ANSWERING
-from cachemgr.errors import CacheUnavailable, RepoBusy
+from cachemgr.errors import CacheUnavailable
 from cachemgr.layout import repo_folder
-from cachemgr.models import Cache, CachedRepo
+from cachemgr.models import Cache, CachedRepo, CacheSnapshot
 from cachemgr.moving import MovePlan
 from cachemgr.space import Verdict
-from registry import services
+from registry import folders, services, tidying
 from registry.adoption import place_columns
-from registry.errors import Cancelled, JobOpen, NotNow, TargetExists
+from registry.errors import Cancelled, NotNow, TargetExists
 from registry.following import Report, follow
 from registry.models import Job, ModelRegistry
+from registry.room import owner_of
 
 _LOCK_SECONDS = 1.0
 
@@ -58,17 +58,14 @@ class Move:
     @property
     def free_after_bytes(self) -> int:
         """On the target's filesystem."""
-        landing_bytes = self.plan.size_bytes - _lying_bytes(self.plan)
+        landing_bytes = _needed_bytes(self.plan) - _lying_bytes(self.plan)
         return max(0, self.verdict.figures.disk_free_bytes - landing_bytes)
 
 
 def plan_move(model: ModelRegistry, *, cache_location: str, cache_path: str | None = None) -> Move:
     """Asks both drives, and changes nothing on them. Raises NotNow, CacheUnavailable, InvalidValue."""
     source, target = services.cache_of(model), caches.find_cache(cache_location, path=cache_path)
-    if target.path == source.path:
-        raise NotNow(f"{model} is in {source.path} already.")
-    if model.status != ModelRegistry.Status.READY:
-        raise NotNow(f"{model} is {model.status}: only a model whose files are whole and at hand can be moved.")
+    _refuse_unready(model, source=source, target=target)
     measured = monitor.current_snapshot(target)
     if measured.state not in ANSWERING:
         raise CacheUnavailable(f"{model} cannot be moved to {target.path}: {measured.message or measured.state}")
@@ -76,19 +73,28 @@ def plan_move(model: ModelRegistry, *, cache_location: str, cache_path: str | No
     verdict = caches.judge(
         target,
         measured,
-        required_bytes=plan.size_bytes,
+        required_bytes=_needed_bytes(plan),
         required_files=plan.file_count,
         lying_bytes=_lying_bytes(plan),
     )
-    rows = tuple(ModelRegistry.objects.in_cache(source).filter(hf_path=model.hf_path))
+    rows = tuple(ModelRegistry.objects.in_folder(source, model.hf_path))
     return Move(source, target, rows, plan, verdict)
+
+
+def _refuse_unready(model: ModelRegistry, *, source: Cache, target: Cache) -> None:
+    if target.path == source.path:
+        raise NotNow(f"{model} is in {source.path} already.")
+    if model.status != ModelRegistry.Status.READY:
+        raise NotNow(f"{model} is {model.status}: only a model whose files are whole and at hand can be moved.")
 
 
 def _look(source: Cache, target: Cache, *, folder: str) -> MovePlan:
     """By both drives; for a folder that is no cache yet, and gets no trace of a mere plan, by the last scan."""
     if target.uuid:
         return moving.plan_move(source, target, folder=folder)
-    known = CachedRepo.objects.get(cache=source, folder=folder)
+    known = CachedRepo.objects.filter(cache=source, folder=folder).first()
+    if known is None:
+        raise NotNow(f"No scan has found {folder} in {source.path} yet. Measure it (Refresh), then move the model.")
     note = f"{target.path} is no cache yet: what its drive takes is found out when it becomes one."
     return MovePlan(
         source=source,
@@ -109,21 +115,29 @@ def _look(source: Cache, target: Cache, *, folder: str) -> MovePlan:
 
 def request_move(model: ModelRegistry, *, cache_location: str, cache_path: str | None = None) -> Job:
     """Books the space and queues the move. Raises what `plan_move` raises, TargetExists, InsufficientSpace, JobOpen."""
-    monitor.measure_cache(
-        caches.keep(caches.find_cache(cache_location, path=cache_path))
-    )  # a new one is adopted by this
+    target = caches.find_cache(cache_location, path=cache_path)
+    if not target.uuid:
+        _make_cache(target, model=model)
     move = plan_move(model, cache_location=cache_location, cache_path=cache_path)
-    refuse_what_cannot_be(move)
-    try:
-        job = trash.with_room(lambda: _write_down(model, move))
-    except IntegrityError:
-        raise JobOpen(f"{model} has unfinished work. Wait for it, or cancel it under Jobs.") from None
+    refuse_what_cannot_be(model, move)
+    job = trash.with_room(lambda: _write_down(model, move))
     transaction.on_commit(lambda: services.wake_worker(job))
     return job
 
 
-def refuse_what_cannot_be(move: Move) -> None:
-    """A move needs both drives, now. Raises CacheUnavailable, TargetExists, JobOpen."""
+def _make_cache(target: Cache, *, model: ModelRegistry) -> None:
+    """Of a folder that is none yet, and may not be there yet, unless something speaks against the move already."""
+    source = services.cache_of(model)
+    _refuse_unready(model, source=source, target=target)
+    folders.refuse_open_work(model, source, is_alone=True)
+    if monitor.current_snapshot(target).state in ANSWERING:
+        refuse_what_cannot_be(model, plan_move(model, cache_location=target.location, cache_path=target.path))
+    monitor.measure_cache(caches.keep(target))  # which adopts it
+
+
+def refuse_what_cannot_be(model: ModelRegistry, move: Move) -> None:
+    """A move needs both drives, now. What does not fit may do so when the trash gave way, but for a folder that is no
+    cache yet. Raises CacheUnavailable, TargetExists, JobOpen, InsufficientSpace."""
     if not move.verdict.figures.is_usable:
         raise CacheUnavailable(move.verdict.message)
     if move.plan.target_exists == "other":
@@ -131,14 +145,19 @@ def refuse_what_cannot_be(move: Move) -> None:
             f"{move.target.path} has a folder {move.plan.folder} with other files. Move it to the trash first "
             f"(manage.py cache_trash), or choose another place."
         )
-    busy = Job.objects.open().filter(model__in=move.rows).select_related("model").first()
-    if busy is not None:
-        raise JobOpen(f"{busy.model} has unfinished work ({busy.kind}). Wait for it, or cancel it under Jobs.")
+    if move.target._state.adding and move.verdict.is_refusal:
+        raise caches.shortage(move.verdict, cache=move.target, measured=monitor.current_snapshot(move.target))
+    known = [cache for cache in (move.source, move.target) if not cache._state.adding]
+    folders.refuse_open_work(model, *known, is_alone=True)
 
 
 def _write_down(model: ModelRegistry, move: Move) -> Job:
+    """The rows are read again: the plan is older than the drives' answers, and the emptying of the trash."""
     measured = monitor.current_snapshot(move.target)
-    with transaction.atomic():
+    with folders.change(model, move.source, move.target, is_alone=True):
+        ready = ModelRegistry.objects.in_folder(move.source, model.hf_path).filter(status=ModelRegistry.Status.READY)
+        if not ready.filter(pk=model.pk).exists():
+            raise NotNow(f"{model} changed while the drives were asked. Look at it, and choose again.")
         job = Job.objects.create(
             kind=Job.Kind.MOVE,
             model=model,
@@ -146,37 +165,32 @@ def _write_down(model: ModelRegistry, move: Move) -> Job:
             target=move.target,
             bytes_total=move.plan.size_bytes,
         )
-        _mark(move.rows, ModelRegistry.Status.MOVING)
+        ready.update(status=ModelRegistry.Status.MOVING, error="")
         _book(job, move.plan, measured=measured)
     return job
 
 
-def _mark(rows: Any, status: ModelRegistry.Status) -> None:
-    for row in rows:
-        row.mark(status)
+def _needed_bytes(plan: MovePlan) -> int:
+    """A whole copy that lies there is taken, and needs no room."""
+    return 0 if plan.target_exists == "same" else plan.size_bytes
 
 
 def _lying_bytes(plan: MovePlan) -> int:
-    return plan.size_bytes if plan.method == "link" else 0
+    return _needed_bytes(plan) if plan.method == "link" else 0
 
 
-def _book(job: Job, plan: MovePlan, *, measured: Any) -> Verdict:
+def _book(job: Job, plan: MovePlan, *, measured: CacheSnapshot) -> Verdict:
     assert job.target is not None
     booking = caches.Booking(
         owner_of(job),
         job.model.hf_path,
-        required_bytes=0 if plan.target_exists == "same" else plan.size_bytes,
+        required_bytes=_needed_bytes(plan),
         required_files=plan.file_count,
         replaced_bytes=plan.present_bytes,
         lying_bytes=_lying_bytes(plan),
     )
     with transaction.atomic():
         return caches.book(job.target, booking, measured=measured)
-
-
-def owner_of(job: Job) -> str:
-    """The job's name in the cache manager's reservations."""
-    return f"job:{job.pk}"
 
 
 # The work
@@ -187,8 +201,9 @@ def move(job: Job, *, report: Report) -> None:
     if not job.committed:
         with _held(job):
             _carry(job, report=report)
+            tidying.require_drives(job)
             _commit(job)
-    _leave(job, report=report)
+    tidying.leave(job, report=report)
 
 
 @contextmanager
@@ -199,66 +214,47 @@ def _held(job: Job) -> Iterator[None]:
 
 
 def _carry(job: Job, *, report: Report) -> None:
-    source, target = _both(job)
+    source, target = tidying.ends_of(job)
     report(stage="planning", bytes_done=0, bytes_total=job.bytes_total)
+    tidying.require_drives(job)
     monitor.measure_cache(target)
     plan = moving.plan_move(source, target, folder=repo_folder(job.model.hf_path), job=str(job.pk))
     trash.with_room(lambda: _book(job, plan, measured=monitor.current_snapshot(target)))
     follow(moving.stage(plan), report=report, filling=[target])
+    tidying.require_drives(job)
     follow(moving.publish(plan), report=report)
     monitor.measure_cache(target)  # measured first, released after: the bytes are counted at every moment
 
 
 def _commit(job: Job) -> None:
-    """The moment at which the model is in the new place. A cancel that came before it wins."""
-    source, target = _both(job)
+    """The moment at which the model is in the new place. A cancel that came before it wins. What was ready is so again;
+    all others that name the folder go along as they are."""
+    source, target = tidying.ends_of(job)
     with transaction.atomic():
-        rows = list(ModelRegistry.objects.in_cache(source).filter(hf_path=job.model.hf_path))
+        named = [ModelRegistry.objects.in_folder(cache, job.model.hf_path) for cache in (source, target)]
+        rows = ModelRegistry.objects.filter(pk__in=[row.pk for rows in named for row in rows])
+        if not rows.filter(pk=job.model_id).exists():
+            raise NotNow(f"{job.model} was given another place while it was on its way to {target.path}.")
         if not job.commit():
             raise Cancelled
-        for row in rows:
-            row.mark(ModelRegistry.Status.READY, **place_columns(target))
+        rows.filter(status=ModelRegistry.Status.MOVING).update(status=ModelRegistry.Status.READY, error="")
+        rows.update(**place_columns(target))
         caches.release(owner_of(job))
-
-
-def _leave(job: Job, *, report: Report) -> None:
-    """Waits until nobody serves from the old files, and removes them."""
-    source, target = _both(job)
-    with _alone(_folder(source, job), report=report, bytes_total=job.bytes_total):
-        follow(moving.leave(source, target, folder=repo_folder(job.model.hf_path), job=str(job.pk)), report=report)
-    monitor.measure_cache(source)
-
-
-@contextmanager
-def _alone(folder: Path, *, report: Report, bytes_total: int) -> Iterator[None]:
-    while True:
-        try:
-            lock = locks.exclusive(folder, wait_seconds=_LOCK_SECONDS)
-        except RepoBusy:
-            report(stage="waiting for requests", bytes_done=bytes_total, bytes_total=bytes_total)
-            continue
-        with lock:
-            yield
-        return
 
 
 def clean_up(job: Job) -> None:
     """After a move that ended before its commit: the copy goes, and the model is where it was."""
     if job.committed:
         return
-    source, target = _both(job)
-    rows = ModelRegistry.objects.in_cache(source).filter(hf_path=job.model.hf_path, status=ModelRegistry.Status.MOVING)
+    source, _ = tidying.ends_of(job)
+    rows = ModelRegistry.objects.in_folder(source, job.model.hf_path)
     with transaction.atomic():
-        _mark(rows, ModelRegistry.Status.READY)
+        rows.filter(status=ModelRegistry.Status.MOVING).update(status=ModelRegistry.Status.READY, error="")
         caches.release(owner_of(job))
-    if job.started_at is not None:  # else no drive has anything of it
-        moving.abandon(target, job=str(job.pk), source=source)
-
-
-def _both(job: Job) -> tuple[Cache, Cache]:
-    assert job.source is not None
-    assert job.target is not None
-    return job.source, job.target
+    if job.started_at is None:  # no drive has anything of it
+        return
+    monitor.measure_cache(source)  # where that is away, so is the model
+    tidying.take_back(job)
 
 
 def _folder(cache: Cache | None, job: Job) -> Path:

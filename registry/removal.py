@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core import serializers
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from cachemgr import locks, trash
 from cachemgr import services as caches
@@ -19,14 +19,16 @@ from cachemgr.errors import ErrandFailed, RepoBusy
 from cachemgr.layout import repo_folder
 from cachemgr.models import Cache, TrashedRepo
 from cachemgr.recovery import recover_cache
-from homelab.errors import InvalidValue
-from registry import services
+from homelab.errors import HomelabError, InvalidValue
+from registry import folders, services
 from registry.adoption import place_columns
-from registry.errors import FilesShared, JobOpen
+from registry.errors import FilesShared
 from registry.following import Report
 from registry.models import Job, ModelRegistry
 
 _KEPT_STATES = {ModelRegistry.Status.READY, ModelRegistry.Status.FAILED}
+_WITHOUT_FILES: dict[str, Any] = {"revision": "", "damaged": [], "verified_at": None, "verified_up_to": ""}
+"""What a row says of its files when they are gone: the next ones are others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class RemovalPlan:
 def plan_removal(model: ModelRegistry) -> RemovalPlan:
     """Asks the drive, and changes nothing. Raises ErrandFailed, CacheUnavailable."""
     cache, folder = services.cache_of(model), repo_folder(model.hf_path)
-    others = ModelRegistry.objects.in_cache(cache).filter(hf_path=model.hf_path).exclude(pk=model.pk)
+    others = ModelRegistry.objects.in_folder(cache, model.hf_path).exclude(pk=model.pk)
     (weight,) = weigh(cache, [folder])
     return RemovalPlan(model, cache, folder, weight, tuple(others), _is_busy(cache, folder))
 
@@ -65,13 +67,18 @@ def _is_busy(cache: Cache, folder: str) -> bool:
 def remove(model: ModelRegistry, *, keeps_row: bool = False) -> TrashedRepo | None:
     """Its files go to the trash; None where there were none. The model is forgotten, or stays registered without them.
 
-    Raises FilesShared, JobOpen, RepoBusy; ErrandFailed or CacheUnavailable where the drive is not there.
+    Raises FilesShared, JobOpen, RepoBusy; ErrandFailed or CacheUnavailable where the drive is not there. After any
+    other error a worker goes on.
     """
     job = _claim(model, keeps_row=keeps_row)
     try:
-        return _put_in_trash(model, keeps_row=keeps_row)
-    finally:
-        Job.objects.filter(pk=job.pk).delete()  # with its model, where that went well
+        with job.kept_alive():
+            entry = _put_in_trash(model, keeps_row=keeps_row)
+    except HomelabError as error:
+        job.close(Job.State.FAILED, error_code=error.code, error_message=error.message)
+        raise
+    job.close(Job.State.DONE)  # unless it went with its model
+    return entry
 
 
 def finish(job: Job, *, report: Report) -> None:
@@ -84,14 +91,9 @@ def finish(job: Job, *, report: Report) -> None:
 
 def _claim(model: ModelRegistry, *, keeps_row: bool = False) -> Job:
     options = {"keeps_row": keeps_row}
-    try:
-        with transaction.atomic():
-            job = Job.objects.create(
-                kind=Job.Kind.REMOVE, model=model, options=options, bytes_total=model.size_bytes or 0
-            )
-            job.take_unbegun()
-    except IntegrityError:
-        raise JobOpen(f"{model} has unfinished work. Wait for it, or cancel it under Jobs.") from None
+    with folders.change(model, services.cache_of(model)):
+        job = Job.objects.create(kind=Job.Kind.REMOVE, model=model, options=options, bytes_total=model.size_bytes or 0)
+        job.take_unbegun()
     return job
 
 
@@ -123,7 +125,7 @@ def _let_go(model: ModelRegistry, *, keeps_row: bool) -> None:
     with transaction.atomic():
         caches.release(model.owner_key)
         if keeps_row:
-            model.mark(ModelRegistry.Status.REGISTERED)
+            model.mark(ModelRegistry.Status.REGISTERED, **_WITHOUT_FILES)
         else:
             ModelRegistry.objects.filter(pk=model.pk).delete()
 
@@ -154,20 +156,31 @@ def forget_trashed(*, entry: TrashedRepo, **_: Any) -> None:
 
 
 def take_back(*, entry: TrashedRepo, **_: Any) -> None:
-    """Receives cachemgr's `repo_restored`. The row is as it was; where it stayed, or its name or folder has another
-    model by now, the next scan looks after the files."""
+    """Receives cachemgr's `repo_restored`. The row is as it was, also one that stayed and still has no other files;
+    where its name or folder has another model by now, the next scan looks after the files."""
     row = entry.remembered.get("model")
     if row is None:
         return
     (found,) = serializers.deserialize("json", json.dumps([row]), ignorenonexistent=True)
     model = found.object
     assert isinstance(model, ModelRegistry)
-    is_served = ModelRegistry.objects.in_cache(entry.cache).filter(hf_path=model.hf_path).exists()
-    if is_served or ModelRegistry.objects.filter(model_name=model.model_name).exists():
-        return
-    for column, value in place_columns(entry.cache).items():
-        setattr(model, column, value)
     if model.status not in _KEPT_STATES:
         model.status = ModelRegistry.Status.REGISTERED
+    if ModelRegistry.objects.in_folder(entry.cache, model.hf_path).exists():
+        _tell_of_files(model, cache=entry.cache)
+    elif not ModelRegistry.objects.filter(model_name=model.model_name).exists():
+        _insert(model, cache=entry.cache)
+
+
+def _tell_of_files(model: ModelRegistry, *, cache: Cache) -> None:
+    """What was known of the files, bad ones too, is true again: for the row that stayed when they went."""
+    stayed = ModelRegistry.objects.in_folder(cache, model.hf_path).filter(pk=model.pk, revision="")
+    known = {name: getattr(model, name) for name in ("status", "error", *_WITHOUT_FILES)}
+    stayed.filter(status=ModelRegistry.Status.REGISTERED).update(**known)
+
+
+def _insert(model: ModelRegistry, *, cache: Cache) -> None:
+    for column, value in place_columns(cache).items():
+        setattr(model, column, value)
     model.pk = None
     model.save(force_insert=True)

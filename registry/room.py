@@ -60,13 +60,21 @@ def _commits_of(model: ModelRegistry) -> frozenset[str] | None:
     return frozenset(filter(COMMIT.fullmatch, named)) if model.revision else None
 
 
+def owner_of(job: Job) -> str:
+    """The job's name in the cache manager's reservations."""
+    return f"job:{job.pk}"
+
+
 def end_stale_promises(**_: Any) -> None:
-    """Receives cachemgr's `cache_measured`. A promise ends with its model: also with one that SQL by hand removed, or
-    whose files came in another way. The owners are read first: a registration writes its model with its promise."""
-    owners = set(Reservation.objects.filter(owner__startswith="model:").values_list("owner", flat=True))
+    """Receives cachemgr's `cache_measured`. A promise ends with its model or job: also with a model that SQL by hand
+    removed, or whose files came in another way, and with a job whose worker wrote it down after its end. The owners are
+    read first: whoever is written down with a promise comes in the same transaction."""
+    kinds = Q(owner__startswith="model:") | Q(owner__startswith="job:")
+    owners = set(Reservation.objects.filter(kinds).values_list("owner", flat=True))
     if not owners:
         return
     is_busy = Q(pk__in=Job.objects.open().values("model"))
     waiting = ModelRegistry.objects.filter(~Q(status=ModelRegistry.Status.READY) | is_busy)
-    for owner in owners - {model.owner_key for model in waiting}:
+    kept = {model.owner_key for model in waiting} | {owner_of(job) for job in Job.objects.open()}
+    for owner in owners - kept:
         release(owner)

@@ -17,7 +17,8 @@ from cachemgr.space import Verdict
 from cachemgr.units import MB
 from homelab.errors import InvalidValue
 from homelab.waking import wake
-from registry.adoption import describe_revision
+from registry import folders
+from registry.adoption import as_it_was, describe_revision, place_columns
 from registry.errors import JobOpen, NameTaken, NotNow, UnknownModel
 from registry.estimates import Notice, Size, find_size
 from registry.models import Job, ModelRegistry
@@ -128,10 +129,10 @@ def _row(wish: Wish, *, size: Size, cache: Cache) -> ModelRegistry:
 
 
 def _book_or_adopt(model: ModelRegistry, *, place: Place, size: Size) -> Verdict:
-    """A repo that already lies complete in that cache needs no bytes: the row is ready at once."""
+    """A repo that already lies complete in that cache, and stays there, needs no bytes: the row is ready at once."""
     cache = caches.keep(place.cache)
     revision = present_revision(model.hf_path, cache=cache, measured=place.measured)
-    if revision is None:
+    if revision is None or folders.is_being_left(cache, model.hf_path):
         need = Need(size.size_bytes, size.file_count) if place.revision else place.need  # it went away meanwhile
         return caches.book(cache, _booking(model, need=need), measured=place.measured)
     model.mark(ModelRegistry.Status.READY, **describe_revision(revision))
@@ -185,17 +186,18 @@ def cache_path_of(model: ModelRegistry) -> str:
 
 def request_download(model: ModelRegistry) -> Job:
     """Queues a download. Asking twice is safe: an open one is answered. A finished one checks what is there."""
+    cache = cache_of(model)
     try:
-        with transaction.atomic():
+        with folders.change(model, cache):
             job = Job.objects.create(
-                kind=Job.Kind.DOWNLOAD, model=model, target=cache_of(model), bytes_total=model.size_bytes or 0
+                kind=Job.Kind.DOWNLOAD, model=model, target=cache, bytes_total=model.size_bytes or 0
             )
             if model.status != ModelRegistry.Status.READY:  # what is ready stays usable while it is checked
                 model.mark(ModelRegistry.Status.DOWNLOADING)
-    except IntegrityError:
-        open_job = Job.objects.open().filter(model=model).first()
-        if open_job is None or open_job.kind != Job.Kind.DOWNLOAD:
-            raise JobOpen(f"{model} has unfinished work. Wait for it, or cancel it under Jobs.") from None
+    except JobOpen:
+        open_job = Job.objects.open().filter(model=model, kind=Job.Kind.DOWNLOAD).first()
+        if open_job is None:
+            raise
         return open_job
     transaction.on_commit(lambda: wake_worker(job))
     return job
@@ -214,10 +216,12 @@ def wake_worker(job: Job, *, pause: timedelta = timedelta(0)) -> None:
 
 
 def give_up_download(model: ModelRegistry, *, status: ModelRegistry.Status, error: str = "") -> None:
-    """After a download that ended early. A model that was ready before it still is."""
-    ModelRegistry.objects.filter(pk=model.pk, status=ModelRegistry.Status.DOWNLOADING).update(
-        status=status, error=error
-    )
+    """After a download that ended early. A model that was ready before it still is; one that was damaged, too."""
+    row = ModelRegistry.objects.filter(pk=model.pk, status=ModelRegistry.Status.DOWNLOADING).first()
+    if row is not None and row.damaged:
+        status, error = ModelRegistry.Status.FAILED, error or folders.describe_damage(row, row.damaged)
+    if row is not None:
+        as_it_was(row).update(status=status, error=error)
 
 
 def relocate(model: ModelRegistry, *, cache_location: str, cache_path: str | None) -> Verdict:
@@ -226,12 +230,16 @@ def relocate(model: ModelRegistry, *, cache_location: str, cache_path: str | Non
         raise NotNow(f"{model} is {model.status}: its files have to move, and its row alone must not.")
     size = Size(model.size_bytes or 0, "given")
     place = consider(caches.find_cache(cache_location, path=cache_path), model.hf_path, size=size)
-    with transaction.atomic():
+    source = cache_of(model)
+    with folders.change(model, source):
         cache = caches.keep(place.cache)
-        model.cache_location = cache.location
-        model.cache_path = cache.path if cache.location == Cache.Location.CUSTOM else None
-        model.save(update_fields=["cache_location", "cache_path"])
-        return caches.book(cache, _booking(model, need=place.need), measured=place.measured)
+        columns = place_columns(cache)
+        if not as_it_was(model).update(**columns):
+            raise NotNow(f"{model} changed while {cache.path} was asked. Look at it, and choose again.")
+        verdict = caches.book(cache, _booking(model, need=place.need), measured=place.measured)
+    for column, value in columns.items():
+        setattr(model, column, value)
+    return verdict
 
 
 def has_no_files(model: ModelRegistry) -> bool:
@@ -241,8 +249,6 @@ def has_no_files(model: ModelRegistry) -> bool:
 
 def forget(model: ModelRegistry) -> None:
     """Removes the row and its promise of space. Its files stay where they are; a scan adopts them again."""
-    if Job.objects.open().filter(model=model).exists():
-        raise JobOpen(f"{model} has unfinished work. Cancel it first, under Jobs.")
-    with transaction.atomic():
+    with folders.change(model):
         caches.release(model.owner_key)
         model.delete()

@@ -41,7 +41,7 @@ def find_files(*, without: Container[str]) -> None:
         lying = [repo for repo in repos if repo.folder == repo_folder(model.hf_path)]
         copies = _copies(lying, commit=model.revision)
         home = _home(model)
-        if copies and home is not None and _answers(home) and all(repo.cache_id != home.pk for repo in lying):
+        if copies and home is not None and answers(home) and all(repo.cache_id != home.pk for repo in lying):
             _follow(model, home=home, copy=copies[0])
         elif copies:
             _mention(model, copies[0])
@@ -63,7 +63,7 @@ def _repos_named(folders: Iterable[str]) -> list[CachedRepo]:
 
 def _copies(repos: Iterable[CachedRepo], *, commit: str) -> list[Copy]:
     """Those of the wanted commit first."""
-    revisions = [(repo, loadable_revision(repo, commit=commit)) for repo in repos if _answers(repo.cache)]
+    revisions = [(repo, loadable_revision(repo, commit=commit)) for repo in repos if answers(repo.cache)]
     copies = [Copy(repo.cache, found) for repo, found in revisions if found and not is_being_copied(repo, found)]
     return sorted(copies, key=lambda copy: copy.revision.commit != commit)
 
@@ -76,7 +76,8 @@ def _home(model: ModelRegistry) -> Cache | None:
     return named.filter(location=model.cache_location, is_configured=True).first()
 
 
-def _answers(cache: Cache) -> bool:
+def answers(cache: Cache) -> bool:
+    """By its last measurement."""
     return cache.latest is not None and cache.latest.figures_at is not None and cache.latest.state in ANSWERING
 
 

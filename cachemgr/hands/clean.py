@@ -39,10 +39,13 @@ def _refuse_read_only(root: Root) -> None:
 
 def _find(root: Root, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """Each class is weighed alone, and then all of them together: a file may have names in two."""
-    stock = Inventory(root, Kept.from_order(order))
+    teller = Teller(say, stage="looking")
+    stock = Inventory(root, Kept.from_order(order), on_step=teller.tell)
     found = {kind: stock.find(kind) for kind in _classes(order)}
-    classes = [_described(kind, _weighed(root, findings)) for kind, findings in found.items()]
-    together = Scales(root).weigh(path for findings in found.values() for each in findings for path in each.paths)
+    classes = [_described(kind, _weighed(root, findings, teller)) for kind, findings in found.items()]
+    together = Scales(root, on_file=teller.tell).weigh(
+        path for findings in found.values() for each in findings for path in each.paths
+    )
     return {"classes": classes, "weight": together.as_json(), "problem": stock.problem}
 
 
@@ -50,8 +53,8 @@ def _classes(order: Mapping[str, Any]) -> list[str]:
     return [kind for kind in FINDERS if kind in order["classes"]]
 
 
-def _weighed(root: Root, findings: Iterable[Finding]) -> list[tuple[Finding, Weight]]:
-    scales = Scales(root)
+def _weighed(root: Root, findings: Iterable[Finding], teller: Teller) -> list[tuple[Finding, Weight]]:
+    scales = Scales(root, on_file=teller.tell)
     return [(finding, scales.weigh(finding.paths)) for finding in findings]
 
 
@@ -81,17 +84,17 @@ def _remove(root: Root, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     gone: dict[str, list[tuple[Finding, Weight]]] = {}
     for kind in _classes(order):
         teller, gone[kind] = Teller(say, stage=kind), []
-        for finding in Inventory(root, Kept.from_order(order)).find(kind):
-            weight = Scales(root).weigh(finding.paths)  # just before: what went already has lost its names
-            if finding.folder in allowed and _take_away(root, finding, kind=kind):
+        for finding in Inventory(root, Kept.from_order(order), on_step=teller.tell).find(kind):
+            scales = Scales(root, on_file=teller.tell)
+            weight = scales.weigh(finding.paths)  # just before: what went already has lost its names
+            if finding.folder in allowed and _take_away(root, finding, kind=kind, teller=teller):
                 gone[kind].append((finding, weight))
-            teller.tell()
     total = total_of(weight for weighed in gone.values() for _, weight in weighed)
     classes = [_described(kind, weighed) for kind, weighed in gone.items()]
     return {"classes": classes, "weight": total.as_json(), "problem": ""}
 
 
-def _take_away(root: Root, finding: Finding, *, kind: str) -> bool:
+def _take_away(root: Root, finding: Finding, *, kind: str, teller: Teller) -> bool:
     """False for what somebody took into use since it was found."""
     root.still_there()
     if is_stored(finding.paths[0]):
@@ -101,7 +104,7 @@ def _take_away(root: Root, finding: Finding, *, kind: str) -> bool:
     for path in finding.paths:
         if kind == "superseded" and path == finding.paths[0]:
             path = _out_of_sight(root, path)
-        remove(root, path)
+        remove(root, path, on_file=teller.tell)
     return True
 
 

@@ -1,9 +1,12 @@
-"""Removing files and folders of a cache for good, name by name, without ever following a link."""
+"""Removing and renaming files and folders of a cache, name by name and relative to open folders: never by a path that
+may lead elsewhere by then, and without ever following a link."""
 
+import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import groupby
 
 from cachemgr.hands.durable import settle, walk
 from cachemgr.hands.root import Root
@@ -37,6 +40,33 @@ def _unname(folder: int, name: str, *, on_file: Callable[[], object]) -> None:
         else:
             os.unlink(name, dir_fd=folder)
         on_file()
+
+
+def remove_file(root: Root, path: str) -> None:
+    """Not durable when it returns. Safe to repeat."""
+    remove_files(root, [path])
+
+
+def remove_files(root: Root, paths: Iterable[str], *, on_file: Callable[[str], object] = len) -> None:
+    """In that order; those of one folder that come together cost one way to it. Not durable when it returns. Safe to
+    repeat. `on_file` hears of each path when its name is gone."""
+    for above, together in groupby(paths, key=lambda path: path.rpartition("/")[0]):
+        with suppress(FileNotFoundError), root.folder(above) as folder:
+            for path in together:
+                with suppress(FileNotFoundError):
+                    os.unlink(path.rpartition("/")[2], dir_fd=folder)
+                on_file(path)
+
+
+def remove_empty_folders(root: Root, paths: Iterable[str]) -> None:
+    """Those in which nothing is left; the paths are sorted here, the deepest first."""
+    for path in sorted(paths, key=lambda path: -path.count("/")):
+        try:
+            with root.parent(path) as (folder, name):
+                os.rmdir(name, dir_fd=folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                raise
 
 
 def rename(root: Root, source: str, target: str) -> None:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cachemgr.digests import Hash
+from cachemgr.hands.throttle import Throttle
 
 BLOCK_BYTES = 4 << 20
 _BUFFERS = 4
 _PIECE_BYTES = 32 << 20
 _SAY_SECONDS = 0.5
-_BURST_SECONDS = 0.5
 
 Say = Callable[..., None]
 
@@ -39,9 +39,10 @@ class Pace:
 
     def __init__(self, say: Say, *, stage: str, total_bytes: int, rate_limit: int | None, passes: int = 1) -> None:
         self.say, self.stage, self.total_bytes = say, stage, total_bytes
-        self.rate_limit, self.passes = rate_limit, passes
-        self.count_bytes = 0
-        self._said_at = self._due = time.monotonic()
+        self.passes, self.count_bytes = passes, 0
+        self._throttle = Throttle(rate_limit)
+        self._step_bytes = max(1, int(rate_limit * _SAY_SECONDS)) if rate_limit else None
+        self._said_at = time.monotonic()
 
     def skip(self, size_bytes: int) -> None:
         """What is there already, in all its passes."""
@@ -49,10 +50,13 @@ class Pace:
         self._tell_in_time()
 
     def add(self, size_bytes: int) -> None:
-        self.count_bytes += size_bytes
-        if self.rate_limit:
-            self._wait(size_bytes / self.rate_limit)
-        self._tell_in_time()
+        """A long wait is told of in steps: a block may take minutes at a small rate, and is no standstill."""
+        while size_bytes > 0:
+            step_bytes = min(size_bytes, self._step_bytes or size_bytes)
+            size_bytes -= step_bytes
+            time.sleep(self._throttle.take(step_bytes))
+            self.count_bytes += step_bytes
+            self._tell_in_time()
 
     def _tell_in_time(self) -> None:
         if time.monotonic() - self._said_at >= _SAY_SECONDS:
@@ -65,12 +69,6 @@ class Pace:
     def tell(self) -> None:
         self._said_at = time.monotonic()
         self.say(stage=self.stage, bytes=self.total_bytes - self.lacking_bytes, total=self.total_bytes)
-
-    def _wait(self, seconds: float) -> None:
-        """Time that was lost elsewhere, as in a sync, is made up for half a second at most."""
-        now = time.monotonic()
-        self._due = max(self._due, now - _BURST_SECONDS) + seconds
-        time.sleep(max(0, self._due - now))
 
 
 class Pump:

@@ -4,7 +4,7 @@ import errno
 
 _DISK_CODES = {
     errno.ENOSPC: "insufficient_space",
-    errno.EDQUOT: "insufficient_space",
+    errno.EDQUOT: "quota_exceeded",
     errno.EFBIG: "file_too_big_for_drive",
     errno.EROFS: "drive_read_only",
     errno.EACCES: "drive_read_only",

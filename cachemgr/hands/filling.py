@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from cachemgr.digests import hash_like
+from cachemgr.hands.clearing import remove_file, remove_files
 from cachemgr.hands.copying import Pace, Pump, Unreadable, drop_pages
 from cachemgr.hands.durable import create
 from cachemgr.hands.errors import Trouble
 from cachemgr.hands.layouting import Parcel
-from cachemgr.hands.removing import remove_file, remove_files
 from cachemgr.hands.root import Root
 from cachemgr.hands.staging import PART, Record, Staging
 from cachemgr.hands.survey import Move, Survey, link_over

@@ -3,11 +3,10 @@
 `{"<commit>/<name>": {"digest": ..., "size_bytes": ...}}`. A blob needs none: its name is its digest.
 """
 
+from cachemgr.hands.clearing import remove_file
 from cachemgr.hands.durable import read_json, write_json
-from cachemgr.hands.layouting import SNAPSHOTS, Known
-from cachemgr.hands.removing import remove_file
+from cachemgr.hands.layouting import Known
 from cachemgr.hands.root import Root
-from cachemgr.hands.staging import Record
 from cachemgr.layout import HOUSE_FOLDER
 
 MANIFESTS = f"{HOUSE_FOLDER}/manifests"
@@ -23,20 +22,19 @@ def read_known(root: Root, folder: str) -> Known:
         return {}
 
 
-def write_known(root: Root, record: Record) -> None:
-    """For the copies that a record brings. Other names that are listed stay where the folder was there before."""
-    known = read_known(root, record.folder) if record.is_taken else {}
-    ours = {
-        parcel.path.removeprefix(SNAPSHOTS): (parcel.digest, parcel.size_bytes)
-        for parcel in record.parcels
-        if parcel.path.startswith(SNAPSHOTS) and parcel.digest
-    }
-    if not (ours or known):
-        forget_known(root, record.folder)
+def write_known(root: Root, folder: str, known: Known) -> None:
+    """The list is this one from now on."""
+    if not known:
+        forget_known(root, folder)
         return
-    listed = {name: {"digest": digest, "size_bytes": size} for name, (digest, size) in (dict(known) | ours).items()}
+    listed = {name: {"digest": digest, "size_bytes": size} for name, (digest, size) in known.items()}
     with root.folder(MANIFESTS, make=True) as descriptor:
-        write_json(descriptor, f"{record.folder}.json", listed)
+        write_json(descriptor, f"{folder}.json", listed)
+
+
+def add_known(root: Root, folder: str, known: Known) -> None:
+    """To those that are listed already."""
+    write_known(root, folder, {**read_known(root, folder), **known})
 
 
 def forget_known(root: Root, folder: str) -> None:

@@ -23,6 +23,7 @@ from cachemgr.hands.root import open_root
 from cachemgr.hands.staging import Record, Staging, find_staging, open_staging, trial_folder
 from cachemgr.hands.survey import Move, Survey, job_of, open_move, survey_move
 from cachemgr.hands.taking import take_standing
+from cachemgr.hands.telling import Teller
 from cachemgr.hands.tree import read_tree
 from cachemgr.hands.troubles import target_exists
 from cachemgr.trial import FULL
@@ -33,7 +34,7 @@ Done = dict[str, Any]
 def run(order: dict[str, Any], *, say: Say) -> Done:
     name = str(order["step"])
     if name == "abandon":
-        return _abandon(order)
+        return _abandon(order, say)
     if name not in STEPS:
         raise Trouble(f"A move has no step {name!r}: {', '.join(STEPS)}.", code="bad_order")
     with open_move(order) as move:
@@ -43,10 +44,10 @@ def run(order: dict[str, Any], *, say: Say) -> Done:
             raise _explained(move, error) from error
 
 
-def _abandon(order: dict[str, Any]) -> Done:
+def _abandon(order: dict[str, Any], say: Say) -> Done:
     """The source need not be there, and is not needed unless the copy has its final name already."""
     with open_root(order["target"]) as target, find_staging(target, job=job_of(order)) as staging:
-        return abandon(target, staging, source=order.get("source"))
+        return abandon(target, staging, source=order.get("source"), teller=Teller(say, stage="abandoning"))
 
 
 def _plan(move: Move, say: Say) -> Done:
@@ -96,7 +97,7 @@ def _fill(move: Move, survey: Survey, staging: Staging, pace: Pace) -> Record:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise full(move.target, lacking_bytes=pace.lacking_bytes) from error
+        raise full(move.target, lacking_bytes=pace.lacking_bytes, error=error) from error
 
 
 def _pace(move: Move, survey: Survey, say: Say, *, passes: int) -> Pace:
@@ -114,7 +115,7 @@ def _publish(move: Move, say: Say) -> Done:
 
 
 def _leave(move: Move, say: Say) -> Done:
-    pace = Pace(say, stage="leaving", total_bytes=_size_bytes(move), rate_limit=None)
+    pace = Pace(say, stage="leaving", total_bytes=_size_bytes(move), rate_limit=None, passes=2)
     with find_staging(move.target, job=move.job) as staging:
         return leave(move, staging, pace)
 
@@ -142,5 +143,5 @@ def _explained(move: Move, error: OSError) -> Trouble:
     except Trouble as gone:
         return gone
     if error.errno in FULL:
-        return full(move.target, lacking_bytes=0)
+        return full(move.target, lacking_bytes=0, error=error)
     return as_trouble(error)

@@ -15,11 +15,13 @@ from cachemgr.hands.troubles import source_corrupt, target_corrupt, target_exist
 
 
 def take_standing(move: Move, survey: Survey, staging: Staging, pace: Pace) -> Record:
-    """Reads all of it, from the drive. Raises Trouble where it only looks equal."""
+    """Reads all of it, from the drive. Raises Trouble where it only looks equal. Refs come first: whether they name
+    another commit is seen before weights are read for an hour."""
     found = move.target.look_at(move.folder)
     assert found is not None
     taker = _Taker(move, survey, read_tree(move.target, move.folder), Pump(pace))
-    parcels = [taker.check(parcel) for parcel in survey.cargo.parcels]
+    in_turn = sorted(survey.cargo.parcels, key=lambda parcel: not parcel.path.startswith("refs/"))
+    parcels = [taker.check(parcel) for parcel in in_turn]
     record = Record.of(survey.cargo, survey.source, inode=found.st_ino, is_taken=True).with_parcels(parcels)
     staging.write_record(record)
     return record
@@ -41,7 +43,8 @@ class _Taker:
             return parcel
         digest = parcel.digest or self._hash_source(parcel)
         if self._hash_standing(parcel, end.path, digest=digest) != digest:
-            raise target_exists(self.move, f"its {self.survey.cargo.name_of(parcel)} is damaged")
+            verdict = "is damaged" if parcel.digest else "differs"  # without a promise, either may be the right one
+            raise target_exists(self.move, f"its {self.survey.cargo.name_of(parcel)} {verdict}")
         return replace(parcel, digest=digest)
 
     def _hash_standing(self, parcel: Parcel, path: str, *, digest: str) -> str:

@@ -57,14 +57,14 @@ def _weigh(root: Root, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """`holders` are folders of repos, in their place or in the trash, in the order in which they would go. A stored
     file goes with the last of its users."""
     holders = [str(holder) for holder in order["holders"]]
-    references = read_references(root) if stored_files(root) else None
-    scales, gone, weights, teller = Scales(root), frozenset[str](), [], Teller(say, stage="weighing")
+    teller = Teller(say, stage="weighing")
+    references = read_references(root, on_repo=teller.tell) if stored_files(root) else None
+    scales, gone, weights = Scales(root, on_file=teller.tell), frozenset[str](), []
     for holder in holders:
         gone |= {holder}
         also = references.used_by_none_but(gone) if references else frozenset[str]()
         load = [_load_of(holder), *_with_lists(path for path in sorted(also) if is_stored(path))]
         weights.append(scales.weigh(load).as_json())
-        teller.tell()
     return {"weights": weights}
 
 
@@ -87,7 +87,8 @@ def _put(root: Root, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
         tree = _readable(root, folder)
         _refuse_live(root, tree)
         make_folders(root, home)
-        lend(root, _stored_by(root, folder), to=home)
+        teller = Teller(say, stage="moving to the trash")
+        lend(root, _stored_by(root, folder, teller), to=home, on_file=teller.tell)
         root.still_there()
         _rename(root, folder, f"{home}/{folder}")
     _take_along(root, _manifest_of(folder), f"{home}/manifest.json")
@@ -108,8 +109,10 @@ def _refuse_live(root: Root, tree: Tree) -> None:
         raise Trouble(message, code="model_busy")
 
 
-def _stored_by(root: Root, folder: str) -> frozenset[str]:
-    return read_references(root).uses.get(folder, frozenset()) if stored_files(root) else frozenset()
+def _stored_by(root: Root, folder: str, teller: Teller) -> frozenset[str]:
+    if not stored_files(root):
+        return frozenset()
+    return read_references(root, on_repo=teller.tell).uses.get(folder, frozenset())
 
 
 def _rename(root: Root, source: str, target: str) -> None:
@@ -143,35 +146,36 @@ def _take_along(root: Root, source: str, target: str) -> None:
 
 def _restore(root: Root, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """Safe to repeat, as long as the place is free."""
-    folder, home = _folder_of(order), _home_of(order)
+    folder, home, teller = _folder_of(order), _home_of(order), Teller(say, stage="restoring")
     if root.has_folder(f"{home}/{folder}"):
         if root.look_at(folder) is not None:
             raise _taken(root, folder)
         root.still_there()
-        give_back(root, read_tree(root, f"{home}/{folder}"), lent=home, place=folder)
+        give_back(root, read_tree(root, f"{home}/{folder}"), lent=home, place=folder, on_file=teller.tell)
         _take_along(root, f"{home}/manifest.json", _manifest_of(folder))
         _rename(root, f"{home}/{folder}", folder)
     elif not root.has_folder(folder):
         raise Trouble(f"{folder} is not in the trash of {root.path} any more.", code="not_there")
-    remove(root, home)
+    remove(root, home, on_file=teller.tell)
     return {"folder": folder}
 
 
 def _purge(root: Root, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """For good, with the stored files that nobody else uses. Safe to repeat."""
-    home = _home_of(order)
+    home, teller = _home_of(order), Teller(say, stage="emptying")
     root.still_there()
-    stored = _stored_for_these_alone(root, frozenset(repos_in(root, home)))
-    for path in stored:
+    for path in _stored_for_these_alone(root, frozenset(repos_in(root, home)), teller):
         collect(root, path)
-    remove(root, home, on_file=Teller(say, stage="emptying").tell)
+        teller.tell()
+    remove(root, home, on_file=teller.tell)
     return {}
 
 
-def _stored_for_these_alone(root: Root, holders: frozenset[str]) -> list[str]:
+def _stored_for_these_alone(root: Root, holders: frozenset[str], teller: Teller) -> list[str]:
     if not stored_files(root):
         return []
-    return sorted(path for path in read_references(root).used_by_none_but(holders) if is_stored(path))
+    references = read_references(root, on_repo=teller.tell)
+    return sorted(path for path in references.used_by_none_but(holders) if is_stored(path))
 
 
 # What lies there
@@ -179,8 +183,9 @@ def _stored_for_these_alone(root: Root, holders: frozenset[str]) -> list[str]:
 
 def _look(root: Root, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """`entries` are the names in the trash with the repos in each, and when each was made, in seconds since 1970."""
-    entries = []
+    entries, teller = [], Teller(say, stage="looking")
     for name in folders_in(root, TRASH):
+        teller.tell()
         repos = [holder.rpartition("/")[2] for holder in repos_in(root, f"{TRASH}/{name}")]
         found = root.look_at(f"{TRASH}/{name}")
         entries.append({"name": name, "repos": repos, "made_at": found.st_mtime if found else 0.0})

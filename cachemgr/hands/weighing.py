@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from cachemgr.hands.durable import walk
@@ -37,10 +37,10 @@ def total_of(weights: Iterable[Weight]) -> Weight:
 
 class Scales:
     """Weighs one load after the other, as if each went before the next: a file with names in two loads counts for the
-    second, and the weights sum up to what all of them free."""
+    second, and the weights sum up to what all of them free. `on_file` hears of each name that is weighed."""
 
-    def __init__(self, root: Root) -> None:
-        self._root = root
+    def __init__(self, root: Root, *, on_file: Callable[[], object] = bool) -> None:
+        self._root, self._on_file = root, on_file
         self._names: dict[tuple[int, int], int] = {}
 
     def weigh(self, paths: Iterable[str]) -> Weight:
@@ -49,6 +49,7 @@ class Scales:
         for path in paths:
             for status in _each_below(self._root, path):
                 self._add(weight, status)
+                self._on_file()
         return weight
 
     def _add(self, weight: Weight, status: os.stat_result) -> None:

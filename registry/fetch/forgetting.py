@@ -6,13 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from cachemgr.digests import DIGEST
+from cachemgr.hands.clearing import remove_empty_folders, remove_files
 from cachemgr.hands.errors import Trouble, as_trouble
-from cachemgr.hands.removing import remove_empty_folders, remove_file
 from cachemgr.hands.root import Root, open_root
+from cachemgr.scan.partials import PARTIAL
 from registry.errors import HubError
-from registry.fetch.places import PARTIAL
 
-_OURS = re.compile(rf"([0-9a-f]{{40}}|[0-9a-f]{{64}}|ref){re.escape(PARTIAL)}")
+_OURS = re.compile(rf"({DIGEST.pattern}|ref){re.escape(PARTIAL)}")
 
 
 def forget(place: Mapping[str, str], folder: str) -> dict[str, Any]:
@@ -35,8 +36,7 @@ def _remove_partials(root: Root, folder: str) -> int:
         if not _is_alone(descriptor):
             return 0
         names = [name for name in os.listdir(descriptor) if _OURS.fullmatch(name)]
-        for name in names:
-            remove_file(root, f"{blobs}/{name}")
+        remove_files(root, [f"{blobs}/{name}" for name in names])
     remove_empty_folders(root, [blobs, f"{folder}/snapshots", folder])
     return len(names)
 

@@ -4,10 +4,9 @@ import os
 import stat
 
 from cachemgr.hands.root import Root
+from cachemgr.scan.partials import PARTIAL
 from registry.errors import HubError
 from registry.fetch.order import Content, Order
-
-PARTIAL = ".incomplete"
 
 
 def blobs(order: Order) -> str:

@@ -1,12 +1,12 @@
 """How far a download is, for all of its threads: what landed, what was read back, and whether it has to end."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cachemgr.hands.errors import Trouble
 from cachemgr.hands.root import Root
+from cachemgr.hands.throttle import Throttle
 from registry.fetch.order import Order
 
 Say = Callable[..., None]
@@ -90,21 +90,3 @@ class Progress:
         wait_seconds = self._rate.take(size_bytes)
         if wait_seconds > 0:
             self.pause(wait_seconds)
-
-
-class Throttle:
-    """Of what several threads take together. `rate_limit`: bytes per second, None for as fast as it goes."""
-
-    def __init__(self, rate_limit: int | None) -> None:
-        self.rate_limit = rate_limit
-        self._due = time.monotonic()
-        self._lock = threading.Lock()
-
-    def take(self, size_bytes: int) -> float:
-        """How many seconds to wait. Time in which nothing came is not made up for."""
-        if not self.rate_limit:
-            return 0.0
-        with self._lock:
-            now = time.monotonic()
-            self._due = max(self._due, now) + size_bytes / self.rate_limit
-            return self._due - now

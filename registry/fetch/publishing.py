@@ -11,8 +11,9 @@ from cachemgr.digests import hash_like
 from cachemgr.hands import durable
 from cachemgr.hands.copying import Pace, Pump, drop_pages
 from cachemgr.hands.errors import Trouble
-from cachemgr.hands.manifests import MANIFESTS, read_known
+from cachemgr.hands.manifests import add_known
 from cachemgr.hands.root import Root
+from cachemgr.scan.partials import PARTIAL
 from registry.fetch import places
 from registry.fetch.order import Content, Order
 
@@ -26,7 +27,7 @@ def publish(root: Root, order: Order, *, lying: Mapping[str, str]) -> None:
         place(root, order, content, path=lying[content.digest])
     _settle(root, order)
     if not order.takes_links:
-        _write_manifest(root, order, copied)
+        _write_digests(root, order, copied)
     _write_ref(root, order)
 
 
@@ -89,7 +90,7 @@ def _copy(root: Root, path: str, other: str, *, content: Content) -> None:
     pump = Pump(Pace(lambda **_: None, stage="", total_bytes=content.size_bytes, rate_limit=None))
     written, read = (hash_like(content.digest, size_bytes=content.size_bytes) for _ in range(2))
     with root.file(path) as source, root.parent(other) as (folder, name):
-        staged = f"{name}{places.PARTIAL}"
+        staged = f"{name}{PARTIAL}"
         target = durable.create(folder, staged)
         try:
             pump.copy_file(source, target, written)
@@ -102,16 +103,12 @@ def _copy(root: Root, path: str, other: str, *, content: Content) -> None:
         os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def _write_manifest(root: Root, order: Order, copied: list[Content]) -> None:
+def _write_digests(root: Root, order: Order, copied: list[Content]) -> None:
     """For whoever verifies or moves the copies."""
     known = {
-        name: {"digest": digest, "size_bytes": size} for name, (digest, size) in read_known(root, order.folder).items()
+        f"{order.commit}/{name}": (content.digest, content.size_bytes) for content in copied for name in content.names
     }
-    for content in copied:
-        entry = {"digest": content.digest, "size_bytes": content.size_bytes}
-        known |= {f"{order.commit}/{name}": entry for name in content.names}
-    with root.folder(MANIFESTS, make=True) as folder:
-        durable.write_json(folder, f"{order.folder}.json", known)
+    add_known(root, order.folder, known)
 
 
 # Both
@@ -137,7 +134,7 @@ def _settle(root: Root, order: Order) -> None:
 def _write_ref(root: Root, order: Order) -> None:
     if order.ref == order.commit:
         return
-    staged = f"{places.blobs(order)}/ref{places.PARTIAL}"  # what a crash leaves is no name of a revision there
+    staged = f"{places.blobs(order)}/ref{PARTIAL}"  # what a crash leaves is no name of a revision there
     with root.parent(staged, make=True) as (folder, name), open(durable.create(folder, name), "wb") as file:
         file.write(order.commit.encode())
         file.flush()

@@ -16,7 +16,11 @@ import hypothesis
 import psutil
 import pytest
 
+from cachemgr import cleaning, monitor
 from cachemgr.drives import DriveReport, ProbeRequest, probe_drive
+from cachemgr.wanted import wanted_asked
+from registry import room
+from tests.cachemgr.cleaning_up import Wish
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no fault
 hypothesis.settings.load_profile("no deadline")
@@ -144,6 +148,41 @@ def ask(tmp_path: Path) -> Callable[..., DriveReport]:
         return probe_drive(ProbeRequest(str(path), **wishes), limit_seconds=limit_seconds, lock_folder=locks)
 
     return do
+
+
+@pytest.fixture
+def primary(caches: Any) -> Any:
+    """The primary cache, adopted."""
+    monitor.measure_cache(caches.primary)
+    caches.primary.refresh_from_db()
+    return caches.primary
+
+
+@pytest.fixture
+def disk(primary: Any, mount: Callable[..., Path]) -> Any:
+    """The primary cache on a filesystem of its own: nobody else changes its free bytes."""
+    mount(Path(primary.path))
+    type(primary).objects.filter(pk=primary.pk).update(uuid="")
+    monitor.measure_cache(primary)
+    primary.refresh_from_db()
+    return primary
+
+
+@pytest.fixture
+def nothing_is_young(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clean-up takes what is old by its content's time: a test cannot age a folder's own time of change."""
+    monkeypatch.setattr(cleaning, "MIN_AGE_SECONDS", 0.0)
+
+
+@pytest.fixture
+def wanted() -> Iterator[Wish]:
+    """What those above want, in place of the registry."""
+    wish = Wish()
+    wanted_asked.disconnect(room.tell_wanted)
+    wanted_asked.connect(wish.tell)
+    yield wish
+    wanted_asked.disconnect(wish.tell)
+    wanted_asked.connect(room.tell_wanted)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Questions to a drive that somebody waits for: its owner's word on adoption, and what lies there at this second."""
 
 import shutil
+import subprocess
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,9 +11,18 @@ import pytest
 from django.conf import settings as django_settings
 from django.utils import timezone
 
+from cachemgr.errors import CacheUnavailable, ErrandFailed
 from cachemgr.layout import MARKER_FILE
 from cachemgr.models import Cache, CacheSnapshot
-from cachemgr.monitor import adopt_cache, current_snapshot, list_repo_files, look_up_repo, measure_cache
+from cachemgr.monitor import (
+    adopt_cache,
+    current_snapshot,
+    list_repo_files,
+    look_up_repo,
+    measure_cache,
+    require_drive,
+    those_that_answer,
+)
 from tests.cachemgr.broker import Broker, running_broker
 from tests.cachemgr.conftest import HungDrive
 from tests.factories import loadable_files, make_cached_repo
@@ -133,3 +144,52 @@ def test_the_files_of_one_repo_are_listed_on_demand(caches, primary: Path) -> No
     shutil.rmtree(primary)
     assert list_repo_files(caches.primary, repo_id="org/m") is None
     assert not primary.exists()
+
+
+# Before work is begun
+
+
+def put_on(drive: Path, cache: Cache) -> Cache:
+    """The cache, measured, on that drive."""
+    Cache.objects.filter(pk=cache.pk).update(path=str(drive), uuid="")
+    cache.refresh_from_db()
+    assert measure_cache(cache).state == "ok"
+    cache.refresh_from_db()
+    return cache
+
+
+def test_a_drive_that_answers_may_be_worked_on(caches) -> None:
+    measure_cache(caches.primary)
+    assert require_drive(caches.primary).state == require_drive(caches.primary, writable=True).state == "ok"
+
+
+@pytest.mark.root
+def test_work_is_not_begun_on_a_drive_that_hangs_and_the_question_takes_two_seconds(caches, hung_drive) -> None:
+    nas = put_on(hung_drive.path, caches.secondary)
+    measure_cache(caches.primary)
+    caches.primary.refresh_from_db()
+    assert those_that_answer([nas, caches.primary]) == [nas, caches.primary]
+    hung_drive.hang()
+    began = time.monotonic()
+    with pytest.raises(CacheUnavailable, match=f"{hung_drive.path} did not answer within 2 s"):
+        require_drive(nas)
+    assert those_that_answer([nas, caches.primary]) == [caches.primary]
+    assert time.monotonic() - began < 6
+
+
+@pytest.mark.root
+def test_a_drive_that_takes_no_writes_is_read_and_writing_to_it_is_refused_for_good(caches, mount, tmp_path) -> None:
+    cache = put_on(mount(tmp_path / "drive"), caches.secondary)
+    subprocess.run(["mount", "-o", "remount,ro", cache.path], check=True)
+    assert require_drive(cache).state == "read_only"
+    with pytest.raises(ErrandFailed, match=cache.path) as refused:
+        require_drive(cache, writable=True)
+    assert (refused.value.code, refused.value.is_permanent) == ("drive_read_only", True)
+
+
+@pytest.mark.root
+def test_work_is_not_begun_under_an_empty_mount_point(caches, mount, tmp_path) -> None:
+    cache = put_on(mount(tmp_path / "drive"), caches.secondary)
+    subprocess.run(["umount", cache.path], check=True)
+    with pytest.raises(CacheUnavailable, match=cache.path):
+        require_drive(cache)

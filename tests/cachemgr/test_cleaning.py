@@ -4,93 +4,19 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from cachemgr import chores, cleaning, locks, monitor, trash
-from cachemgr.cleaning import ClassFindings, plan_clean
-from cachemgr.hands import clean as in_child
-from cachemgr.models import Cache
-from cachemgr.wanted import Wanted, wanted_asked
+from cachemgr import chores, cleaning, locks, trash
+from cachemgr.cleaning import plan_clean
 from homelab.errors import InvalidValue
-from registry import room
-from tests.cachemgr.killing import crash_points, killed_at
-from tests.cachemgr.trees import as_the_hub_sees_it, picture, share_blob, used_bytes
+from tests.cachemgr.cleaning_up import FOLDER, NEW, OLD, OLDER, clean, find, names, three_revisions
+from tests.cachemgr.trees import as_the_hub_sees_it, picture, share_blob
 from tests.factories import age_tree, loadable_files, make_cached_repo
 
-FOLDER = "models--org--m"
-NEW, OLD, OLDER = "a" * 40, "b" * 40, "c" * 40
+pytestmark = pytest.mark.usefixtures("nothing_is_young")
 STORED = "cd" + "7" * 62
-
-
-@pytest.fixture
-def primary(caches, monkeypatch) -> Cache:
-    """The adopted primary cache. What is a minute old by its content's time may go: a test cannot age a folder's own
-    time of change."""
-    monitor.measure_cache(caches.primary)
-    caches.primary.refresh_from_db()
-    monkeypatch.setattr(cleaning, "MIN_AGE_SECONDS", 0.0)
-    return caches.primary
-
-
-@dataclass
-class Wish:
-    """What those above want, in place of the registry."""
-
-    commits: dict[str, frozenset[str] | None] = field(default_factory=dict)
-    busy_folders: frozenset[str] = frozenset()
-    open_jobs: frozenset[str] = frozenset()
-
-    def tell(self, **_: object) -> Wanted:
-        return Wanted(self.commits, self.busy_folders, self.open_jobs)
-
-
-@pytest.fixture
-def wanted() -> Iterator[Wish]:
-    wish = Wish()
-    wanted_asked.disconnect(room.tell_wanted)
-    wanted_asked.connect(wish.tell)
-    yield wish
-    wanted_asked.disconnect(wish.tell)
-    wanted_asked.connect(room.tell_wanted)
-
-
-def find(cache: Cache, name: str) -> ClassFindings:
-    (findings,) = plan_clean([name], caches=[cache]).caches
-    assert not findings.skipped
-    (found,) = findings.classes
-    return found
-
-
-def names(cache: Cache, name: str) -> list[str]:
-    return sorted(item.name for item in find(cache, name).items)
-
-
-def clean(cache: Cache, *classes: str) -> set[str]:
-    """Executes it, compares what it says with what the disk has, and answers the names that went."""
-    path = Path(cache.path)
-    (path / ".homelab" / "staging").mkdir(parents=True, exist_ok=True)
-    plan = plan_clean(classes, caches=[cache])
-    before, used = picture(path), used_bytes(path)
-    done = plan.execute()
-    assert used - used_bytes(path) == plan.freed_bytes == done.freed_bytes
-    assert done.count == plan.count
-    after = picture(path)
-    assert all(after[name] == content for name, content in before.items() if name in after)
-    return before.keys() - after.keys()
-
-
-@pytest.fixture
-def disk(primary, mount) -> Cache:
-    """The primary cache on a filesystem of its own: nobody else changes its free bytes."""
-    mount(Path(primary.path), size="16m")
-    Cache.objects.filter(pk=primary.pk).update(uuid="")
-    monitor.measure_cache(primary)
-    primary.refresh_from_db()
-    return primary
 
 
 # Partial downloads
@@ -191,92 +117,6 @@ def test_where_one_repo_cannot_be_read_nobody_tells_what_is_unused(primary, hung
     (findings,) = plan_clean(["orphans", "superseded"], caches=[primary]).caches
     assert "models--org--other cannot be read" in findings.problem
     assert [found.count for found in findings.classes] == [0, 0]
-
-
-# Superseded revisions
-
-
-def three_revisions(path: Path, **refs: str) -> Path:
-    shared = {"config.json": b"{}", "tokenizer.json": b"same in all"}
-    for number, commit in enumerate((OLDER, OLD, NEW)):
-        files = shared | {"model.safetensors": bytes([number]) * (100_000 * (number + 1))}
-        repo = make_cached_repo(path, "org/m", files=files, commit=commit, refs=refs)
-        age_tree(repo / "snapshots" / commit, seconds=9000 - 1000 * number)
-    return repo
-
-
-def test_revisions_that_nobody_uses_go_and_keep_what_they_share(disk) -> None:
-    path = Path(disk.path)
-    repo = three_revisions(path, main=NEW)
-    (repo / ".no_exist" / OLD).mkdir(parents=True)
-    (repo / ".no_exist" / OLD / "adapter.json").touch()
-    kept = {name: revisions[NEW] for name, revisions in as_the_hub_sees_it(path).items()}
-    assert names(disk, "superseded") == [f"{FOLDER} at {OLD[:12]}", f"{FOLDER} at {OLDER[:12]}"]
-    gone = clean(disk, "superseded")
-    weights = {name for name in gone if "/blobs/" in name}
-    assert len(weights) == 2 and all(len(Path(name).name) == 64 for name in weights)
-    assert as_the_hub_sees_it(path) == {"org/m": {NEW: kept["org/m"]}}
-    assert not (repo / ".no_exist" / OLD).exists() and list((path / ".homelab" / "staging").iterdir()) == []
-
-
-def test_a_revision_that_a_branch_or_a_model_uses_stays(disk, wanted) -> None:
-    three_revisions(Path(disk.path), main=NEW)
-    wanted.commits[FOLDER] = frozenset({OLDER})
-    assert names(disk, "superseded") == [f"{FOLDER} at {OLD[:12]}"]
-    make_cached_repo(Path(disk.path), "org/m", files={}, commit=OLD, refs={"pr/1": OLD})
-    assert names(disk, "superseded") == []
-
-
-def test_a_model_that_is_tied_to_no_commit_keeps_them_all(disk, wanted) -> None:
-    three_revisions(Path(disk.path), main=NEW)
-    wanted.commits[FOLDER] = None
-    assert names(disk, "superseded") == []
-
-
-def test_where_nothing_says_which_is_wanted_the_youngest_stays(disk) -> None:
-    three_revisions(Path(disk.path))
-    assert names(disk, "superseded") == [f"{FOLDER} at {OLD[:12]}", f"{FOLDER} at {OLDER[:12]}"]
-    clean(disk, "superseded")
-    assert names(disk, "superseded") == []
-    assert as_the_hub_sees_it(Path(disk.path))["org/m"].keys() == {NEW}
-
-
-def test_copies_of_an_old_revision_go_too_where_a_drive_takes_no_links(disk) -> None:
-    repo = Path(disk.path) / FOLDER
-    for commit in (OLD, NEW):
-        (repo / "snapshots" / commit).mkdir(parents=True)
-        (repo / "snapshots" / commit / "model.safetensors").write_bytes(b"w" * 100_000)
-    (repo / "refs").mkdir()
-    (repo / "refs" / "main").write_text(NEW)
-    (repo / "blobs").mkdir()
-    assert clean(disk, "superseded") == {
-        f"{FOLDER}/snapshots/{OLD}",
-        f"{FOLDER}/snapshots/{OLD}/model.safetensors",
-    }
-
-
-def test_a_clean_up_that_is_killed_at_any_call_leaves_whole_revisions_and_is_finished_by_the_next(primary) -> None:
-    path = Path(primary.path)
-    order: dict[str, object] = {"task": "clean", "step": "remove", "classes": ["superseded"], "folders": [FOLDER]}
-    root = {"path": primary.path, "uuid": primary.uuid}
-    order |= {"commits": {}, "busy_folders": [], "open_jobs": [], "min_age_seconds": 0}
-
-    def run(call: str, number: int) -> bool:
-        shutil.rmtree(path / FOLDER, ignore_errors=True)
-        three_revisions(path, main=NEW)
-        whole = as_the_hub_sees_it(path)["org/m"]
-        was_killed = killed_at(primary, call, number, **order)
-        left = as_the_hub_sees_it(path)["org/m"]
-        assert NEW in left and all(whole[commit] == left[commit] for commit in left)
-        in_child.run({**order, "root": root, "classes": ["orphans", "superseded", "staging"]}, say=lambda **_: None)
-        assert as_the_hub_sees_it(path)["org/m"] == {NEW: whole[NEW]}
-        assert (
-            list((path / ".homelab" / "staging").iterdir()) == []
-            and len(list((path / FOLDER / "blobs").iterdir())) == 3
-        )
-        return was_killed
-
-    assert crash_points(run) >= 8
 
 
 # Locks and staging

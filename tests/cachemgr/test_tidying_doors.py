@@ -9,21 +9,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from cachemgr import chores, cleaning, locks, monitor, trash
-from cachemgr.models import Cache, TrashedRepo
+from cachemgr import chores, locks, trash
+from cachemgr.models import TrashedRepo
 from homelab.owner import owner_account
 from tests.factories import age_tree, loadable_files, make_cached_repo
 
 FOLDER = "models--org--m"
 TRASH_LIST = "/admin/cachemgr/trashedrepo/"
-
-
-@pytest.fixture
-def primary(caches, monkeypatch) -> Cache:
-    monitor.measure_cache(caches.primary)
-    caches.primary.refresh_from_db()
-    monkeypatch.setattr(cleaning, "MIN_AGE_SECONDS", 0.0)
-    return caches.primary
 
 
 @pytest.fixture
@@ -41,7 +33,7 @@ def entry(primary) -> TrashedRepo:
 
 
 @pytest.fixture
-def orphan(primary) -> Path:
+def orphan(primary, nothing_is_young) -> Path:
     repo = make_cached_repo(Path(primary.path), "org/m", files=loadable_files())
     blob = repo / "blobs" / ("0" * 64)
     blob.write_bytes(b"x" * 200_000)
@@ -67,6 +59,8 @@ def test_the_shell_lists_the_trash_and_puts_a_model_back(entry) -> None:
     listed = shell("cache_trash")
     assert "mine" in listed and "frees nothing before it is emptied" in listed
     assert json.loads(shell("cache_trash", "--json"))["entries"][0]["title"] == "mine"
+    assert "can come back" in shell("cache_trash", "--restore", str(entry.pk), "--dry-run")
+    assert trash.entries().exists() and not (Path(entry.cache.path) / FOLDER).exists()
     assert "mine is back" in shell("cache_trash", "--restore", str(entry.pk))
     assert (Path(entry.cache.path) / FOLDER).is_dir() and "The trash is empty" in shell("cache_trash")
     with pytest.raises(CommandError, match="nothing with the number"):
@@ -141,6 +135,7 @@ def test_the_page_of_the_trash_asks_with_figures_before_it_empties(browser, entr
     assert "Remove this for good?" in asked and "mine" in asked and trash.entries().exists()
     done = text_of(browser.post(TRASH_LIST, wish | {"sure": "yes"}, follow=True))
     assert "are free again" in done and not trash.entries().exists()
+    assert "mine" not in text_of(browser.get(TRASH_LIST)) and TrashedRepo.objects.exists()
 
 
 def test_nobody_makes_or_edits_entries_by_hand(browser, entry) -> None:

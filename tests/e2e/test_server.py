@@ -367,6 +367,7 @@ def test_the_demo_offers_two_models_and_leaves_nothing_behind(tmp_path: Path) ->
     server = Server(process=process, port=port, data_dir=Path("/unknown"), output_path=output_path)
     try:
         wait_for(lambda: "What to try" in server.output() or process.poll() is not None, seconds=120)
+        assert process.poll() is None, server.output()
         [folder] = tmp_path.glob("homelab-demo-*")
         server.data_dir = folder / "data"
         assert_demo(server, folder)

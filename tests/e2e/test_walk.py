@@ -17,7 +17,7 @@ import requests
 
 from demo.tiny_model import make_tiny_llama
 from tests.e2e.server import PROJECT, Server, make_environment, running_server, wait_for
-from tests.factories import make_cached_repo
+from tests.factories import loadable_files, make_cached_repo, write_hub_repo
 from tests.hub import FaultyHub
 
 pytestmark = pytest.mark.e2e
@@ -31,6 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hub(folder: Path) -> Iterator[FaultyHub]:
     make_tiny_llama(folder / "hub" / "demo" / "tiny-llama")
+    write_hub_repo(folder / "hub", "demo/unheard-of", files=loadable_files(weights=20_000_000))
     with FaultyHub(folder / "hub").serve() as running:
         yield running
 
@@ -93,7 +94,7 @@ def shell(server: Server, folder: Path, *arguments: str, code: int = 0) -> str:
 
 def test_a_download_shows_real_progress_and_ends_ready_in_its_own_cache(api, hub, folder) -> None:
     hub.faults.rate_bytes_per_second = 8_000_000
-    body = {"model_name": "slowly", "hf_path": "demo/tiny-llama", "cache_location": "secondary"}
+    body = {"model_name": "slowly", "hf_path": "demo/unheard-of", "cache_location": "secondary"}
     assert api("POST", "/api/models", json=body)["status"] == "registered"
     job = api("POST", "/api/models/slowly/download")
     seen = set()
@@ -107,7 +108,7 @@ def test_a_download_shows_real_progress_and_ends_ready_in_its_own_cache(api, hub
     model = api("GET", "/api/models/slowly")
     assert model["status"] == "ready" and model["size_bytes"] == now["bytes_total"]
     assert (
-        folder / "slow" / "models--demo--tiny-llama" / "snapshots" / model["revision"] / "model.safetensors"
+        folder / "slow" / "models--demo--unheard-of" / "snapshots" / model["revision"] / "model.safetensors"
     ).is_file()
 
 

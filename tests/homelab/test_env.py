@@ -1,5 +1,10 @@
 """Readers of settings: what is not right is a sentence."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -48,3 +53,11 @@ def test_a_choice_is_one_of_its_words_in_any_case_or_stops_the_start() -> None:
     assert Reader({"PRIORITY": "Normal"}).choice("PRIORITY", "idle", among=["idle", "normal"]) == "normal"
     with pytest.raises(ImproperlyConfigured, match="PRIORITY is 'high', but idle or normal is wanted"):
         Reader({"PRIORITY": "high"}).choice("PRIORITY", "idle", among=["idle", "normal"])
+
+
+def test_a_rate_at_which_no_job_gets_on_stops_the_start(tmp_path: Path) -> None:
+    """Below it, a piece of a file takes longer than a minute, and work that is only slow looks like one that hangs."""
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "TRANSFER_RATE_LIMIT_MB": "0.05"}
+    command = [sys.executable, "-c", "import homelab.settings"]
+    started = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert started.returncode != 0 and "TRANSFER_RATE_LIMIT_MB is '0.05'" in started.stderr

@@ -58,6 +58,16 @@ def test_a_job_that_is_tried_again_is_news() -> None:
     assert watch.changed() == [job]
 
 
+def test_a_job_that_went_with_its_model_has_ended() -> None:
+    removed = ModelRegistry.objects.create(model_name="removed", hf_path="org/removed")
+    Job.objects.create(kind=Job.Kind.REMOVE, model=removed).claim()
+    deleted, watch = make_job("deleted"), JobWatch()
+    assert [job.state for job in watch.changed()] == ["running", "queued"]
+    ModelRegistry.objects.filter(pk__in=[removed.pk, deleted.model_id]).delete()
+    assert [(job.kind, job.state) for job in watch.changed()] == [("remove", "done"), ("download", "cancelled")]
+    assert watch.changed() == []
+
+
 def test_a_clock_that_is_set_back_hides_no_change() -> None:
     job, watch = make_job(), JobWatch()
     watch.changed()

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from cachemgr import chores, locks, monitor, recovery, trash
-from cachemgr.chores import do_chore
+from cachemgr import chores, locks, monitor, trash
 from cachemgr.errors import RepoBusy
 from cachemgr.models import Reservation, TrashedRepo
 from cachemgr.wanted import wanted_in
 from registry import jobs, removal, services
 from registry.errors import JobOpen
+from registry.job_stream import JobWatch
 from registry.models import Job, ModelRegistry
 from tests.factories import loadable_files, make_cached_repo
 
@@ -65,6 +65,8 @@ def test_a_removed_model_comes_back_from_the_trash_as_it_was(api, model) -> None
     assert listed["freed_bytes"] == entry["freed_bytes"]
     monitor.measure_caches()
     assert not ModelRegistry.objects.exists()  # a scan finds nothing of it
+    shown = api.post(f"/api/cache/trash/{entry['id']}/restore?dry_run=true")
+    assert shown.json() == entry and shown.status_code == 200 and not repo_of(model).exists()
     assert api.post(f"/api/cache/trash/{entry['id']}/restore").status_code == 204
     after = ModelRegistry.objects.values().get()
     assert {**after, "id": 0, "created_at": 0} == {**before, "id": 0, "created_at": 0}
@@ -81,10 +83,25 @@ def test_the_files_alone_go_and_the_model_stays_registered(api, model) -> None:
     entry = api.delete("/api/models/mine?files=trash&row=keep").json()
     assert not repo_of(model).exists() and ModelRegistry.objects.get().status == "registered"
     monitor.measure_caches()
-    assert ModelRegistry.objects.get().status == "registered" and not Job.objects.exists()
+    assert ModelRegistry.objects.get().status == "registered" and Job.objects.get().state == "done"
     assert api.post(f"/api/cache/trash/{entry['id']}/restore").status_code == 204
     after = ModelRegistry.objects.get()
     assert (after.pk, after.model_name, after.status, after.pinned) == (model.pk, "mine", "ready", True)
+
+
+def test_a_row_that_stays_forgets_its_files_and_knows_them_again_with_them(model) -> None:
+    """Bad files stay bad in the trash, and those of a new download are others."""
+    bad = [{"name": "model.safetensors", "reason": "hash_mismatch"}]
+    known = {"damaged": bad, "verified_up_to": "a", "verified_at": datetime(2026, 1, 3, tzinfo=UTC)}
+    ModelRegistry.objects.update(status="failed", error="1 file is bad.", **known)
+    model.refresh_from_db()
+    before = ModelRegistry.objects.values().get()
+    entry = removal.remove(model, keeps_row=True)
+    row = ModelRegistry.objects.get()
+    assert (row.status, row.error, row.revision, row.damaged) == ("registered", "", "", [])
+    assert (row.verified_at, row.verified_up_to) == (None, "")
+    trash.restore(entry)
+    assert {**ModelRegistry.objects.values().get(), "error": ""} == {**before, "error": ""}
 
 
 def test_a_model_without_files_needs_no_word_and_leaves_nothing_in_the_trash(api, caches) -> None:
@@ -108,8 +125,9 @@ def test_the_trash_is_emptied_through_its_door_after_it_said_what_that_frees(api
 def test_a_model_does_not_come_back_over_another_one(api, model, caches) -> None:
     entry = api.delete("/api/models/mine?files=trash").json()
     make_cached_repo(Path(caches.primary.path), "org/m", files=loadable_files())
-    answer = api.post(f"/api/cache/trash/{entry['id']}/restore")
-    assert answer.status_code == 409 and error_code(answer) == "place_taken"
+    for place in (f"/api/cache/trash/{entry['id']}/restore", f"/api/cache/trash/{entry['id']}/restore?dry_run=true"):
+        answer = api.post(place)
+        assert answer.status_code == 409 and error_code(answer) == "place_taken"
     assert len(api.get("/api/cache/trash").json()["entries"]) == 1
 
 
@@ -137,7 +155,7 @@ def test_a_model_that_is_loaded_is_busy_and_is_served_on(api, model) -> None:
         assert removal.plan_removal(model).is_busy
         answer = api.delete("/api/models/mine?files=trash")
     assert answer.status_code == 409 and error_code(answer) == "model_busy"
-    assert repo_of(model).is_dir() and not Job.objects.exists()
+    assert repo_of(model).is_dir() and not Job.objects.open().exists()
     assert ModelRegistry.objects.get().status == "ready"
 
 
@@ -162,59 +180,29 @@ def test_a_drive_that_is_away_is_an_honest_503_and_the_model_stays(api, model, c
     Path(caches.primary.path).rename(f"{caches.primary.path}-away")
     answer = api.delete("/api/models/mine?files=trash")
     assert answer.status_code == 503 and error_code(answer) == "cache_unavailable"
-    assert ModelRegistry.objects.exists() and not Job.objects.exists() and not TrashedRepo.objects.exists()
+    assert ModelRegistry.objects.exists() and not Job.objects.open().exists() and not TrashedRepo.objects.exists()
     assert api.delete("/api/models/mine?files=keep").status_code == 204
 
 
-# Crashes of the process that removes
+def test_who_follows_jobs_hears_how_a_removal_ended(model) -> None:
+    watch = JobWatch()
+    with locks.shared(repo_of(model)), pytest.raises(RepoBusy):
+        removal.remove(model)
+    assert [(job.kind, job.state, job.error_code) for job in watch.changed()] == [("remove", "failed", "model_busy")]
+    removal.remove(model, keeps_row=True)
+    assert [(job.kind, job.state) for job in watch.changed()] == [("remove", "done")]
+    job = removal._claim(model)
+    assert watch.changed() == [job]
+    removal.finish(job, report=lambda **_: None)
+    assert [(job.kind, job.state) for job in watch.changed()] == [("remove", "done")]  # its row went with its model
 
 
-def crash_before(model: ModelRegistry, *, moved: bool, keeps_row: bool = False) -> TrashedRepo:
-    """All that a web process has done when it is killed: the claim, the row, and maybe the rename."""
-    job = removal._claim(model, keeps_row=keeps_row)
-    Job.objects.filter(pk=job.pk).update(
-        lease_owner="elsewhere:1:boot.1", lease_expires_at=datetime(2026, 1, 1, tzinfo=UTC)
-    )
-    cache = services.cache_of(model)
-    entry = TrashedRepo.objects.create(
-        cache=cache, name="t-1", folder=FOLDER, title="mine", remembered=removal._remembered(model, keeps_row=keeps_row)
-    )
-    if moved:
-        do_chore(cache, task="trash", step="put", folder=FOLDER, name=entry.name)
-    return entry
-
-
-@pytest.mark.parametrize("moved", [False, True])
-def test_a_removal_whose_process_was_killed_is_finished_by_a_worker(model, moved) -> None:
-    crash_before(model, moved=moved)
-    jobs.reconcile()
-    assert jobs.run_job(Job.objects.get().pk) == "running"
-    assert not Job.objects.exists() and not ModelRegistry.objects.exists() and not repo_of(model).exists()
-    trash.restore(trash.entries().get())
-    assert ModelRegistry.objects.get().model_name == "mine" and repo_of(model).is_dir()
-
-
-@pytest.mark.parametrize("moved", [False, True])
-def test_a_removal_of_files_alone_is_finished_as_such(model, moved) -> None:
-    crash_before(model, moved=moved, keeps_row=True)
-    jobs.reconcile()
-    assert jobs.run_job(Job.objects.get().pk) == "done"
-    assert ModelRegistry.objects.get().status == "registered" and not repo_of(model).exists()
-    assert trash.entries().count() == 1
-
-
-def test_files_that_came_to_the_place_since_the_crash_keep_their_model(model, caches) -> None:
-    crash_before(model, moved=True)
-    Job.objects.all().delete()
-    make_cached_repo(Path(caches.primary.path), "org/m", files=loadable_files())
-    recovery.recover()
-    assert ModelRegistry.objects.get() == model and trash.entries().count() == 1
-
-
-def test_a_removal_that_was_undone_leaves_the_model_as_it_was(model) -> None:
-    crash_before(model, moved=False)
-    recovery.recover()
-    assert not TrashedRepo.objects.exists() and repo_of(model).is_dir() and ModelRegistry.objects.get() == model
+def test_a_removal_that_failed_is_tried_again_as_it_was_asked_for(model) -> None:
+    with locks.shared(repo_of(model)), pytest.raises(RepoBusy):
+        removal.remove(model, keeps_row=True)
+    job = jobs.retry_job(Job.objects.get())
+    assert jobs.run_job(job.pk) == "done" and not repo_of(model).exists()
+    assert ModelRegistry.objects.get().status == "registered"
 
 
 # What cleaning up must keep

@@ -30,20 +30,19 @@ def _torture(site, options) -> int:
     site.add_revision()
     finish(fork(recover))
     print(f"seed {options.seed}", flush=True)
-    found = []
+    count = 0
     if options.rounds:
         tally = kill_at_random(site, rounds=options.rounds, seed=options.seed)
-        print(f"kills at random moments: {tally.stops}, violations: {len(tally.violations)}", flush=True)
-        found += tally.violations
-    if options.every:
-        stops = 0
-        for name, tally in sweep(site, every=options.every):
-            stops += tally.stops
-            found += tally.violations
-            print(f"{name}: {tally.stops} stops, {len(tally.violations)} violations", flush=True)
-        print(f"stops at system calls: {stops}", flush=True)
-    print("\n".join(found) or "Nothing was lost, and no litter was left.")
-    return 1 if found else 0
+        count += _show("kills at random moments", tally)
+    for name, tally in sweep(site, every=options.every) if options.every else ():
+        count += _show(name, tally)
+    print(f"Violations: {count}." if count else "Nothing was lost, and no litter was left.")
+    return 1 if count else 0
+
+
+def _show(name: str, tally) -> int:
+    print(f"{name}: {tally.stops} stops, {len(tally.violations)} violations", *tally.violations, sep="\n  ", flush=True)
+    return len(tally.violations)
 
 
 if __name__ == "__main__":

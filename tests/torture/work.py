@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from django.core.management import call_command
 from django.utils import timezone
@@ -115,11 +116,11 @@ def stopped_at(point: Point, work: Work, *, flag: Path) -> Work:
 
     end = errands._end
 
-    def look_and_end(child: "subprocess.Popen[str]") -> None:
+    def look_and_end(child: "subprocess.Popen[str]", **options: Any) -> None:
         with suppress(subprocess.TimeoutExpired):
             if child.wait(timeout=3) == -signal.SIGKILL:
                 flag.touch()
-        end(child)
+        end(child, **options)
 
     def stopped() -> None:
         errands._priority, errands._end = prefix, look_and_end  # in this process alone, which was forked for it

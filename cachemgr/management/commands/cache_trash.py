@@ -21,21 +21,22 @@ class Command(ShellCommand):
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--restore", metavar="NUMBER", type=int, help="Put this one back in its place.")
         what.add_argument("--empty", metavar="NUMBER", type=int, nargs="*", help="Remove these for good, or all.")
-        parser.add_argument("--dry-run", action="store_true", help="Only say what emptying would free.")
+        parser.add_argument("--dry-run", action="store_true", help="Only say what would happen.")
         parser.add_argument("--yes", action="store_true", help="Do not ask.")
 
     def run(self, *, restore: int | None, empty: list[int] | None, dry_run: bool, yes: bool, **_: Any) -> None:
         if restore is not None:
-            return self._restore(trash.find_entry(restore))
+            return self._restore(trash.find_entry(restore), is_dry=dry_run)
         if empty is not None:
             entries = [trash.find_entry(pk) for pk in empty] or list(trash.entries())
             return self._empty(entries, is_sure=yes, is_dry=dry_run)
         self._list(list(trash.entries()))
 
-    def _restore(self, entry: TrashedRepo) -> None:
+    def _restore(self, entry: TrashedRepo, *, is_dry: bool) -> None:
         title, path = entry.title, entry.cache.path
-        trash.restore(entry)
-        self.console.print(f"{title} is back in {path}.", markup=False)
+        (trash.check_restore if is_dry else trash.restore)(entry)
+        done = "can come back to" if is_dry else "is back in"
+        self.console.print(f"{title} {done} {path}.", markup=False)
 
     def _empty(self, entries: Sequence[TrashedRepo], *, is_sure: bool, is_dry: bool) -> None:
         loads = trash.weigh_entries(entries)

@@ -79,6 +79,15 @@ def test_a_rate_limit_is_kept_within_a_tenth(tmp_path: Path) -> None:
     assert 0.5 < time.monotonic() - started < 0.9
 
 
+def test_one_block_at_a_small_rate_shows_movement_all_the_time() -> None:
+    """A job whose figures stand still for a minute is given up, and a block may take longer than that."""
+    said: list[dict[str, Any]] = []
+    slow = pace(said, total_bytes=BLOCK_BYTES, rate_limit=BLOCK_BYTES // 4)
+    slow.add(BLOCK_BYTES)
+    assert len({line["bytes"] for line in said}) >= 3
+    assert slow.count_bytes == BLOCK_BYTES
+
+
 def test_bytes_that_are_copied_and_read_back_are_told_once() -> None:
     said: list[dict[str, Any]] = []
     progress = pace(said, total_bytes=100, passes=2)

@@ -1,19 +1,14 @@
 """Moves that meet real faults: whatever happens, the source has all of it, and no name leads to half a file."""
 
-import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cachemgr.hands.errors import Trouble
 from cachemgr.marker import write_marker
 from tests.cachemgr.conftest import make_image, run_or_skip
 from tests.cachemgr.hands.trips import (
@@ -30,9 +25,11 @@ from tests.cachemgr.hands.trips import (
     make_caches,
     make_longer,
     names,
+    refused,
     remount,
     said_by_library,
     strained,
+    unharmed,
     watched,
     weights,
 )
@@ -49,21 +46,6 @@ def trip(tmp_path: Path, mount: Callable[..., Path]) -> Trip:
     write_marker(str(trip.target), uuid="the-target")
     fill(trip.source)
     return trip
-
-
-@contextmanager
-def unharmed(trip: Trip) -> Iterator[None]:
-    """The source is as it was, and nothing at the target has a final name."""
-    before = everything(trip.source)
-    yield
-    assert everything(trip.source) == before
-    assert not trip.moved.exists()
-
-
-def refused(trip: Trip, step: str = "stage", **more: Any) -> Trouble:
-    with pytest.raises(Trouble) as error:
-        trip.do(step, **more)
-    return error.value
 
 
 # Bytes that are not what they should be
@@ -130,7 +112,7 @@ def test_a_target_without_room_is_refused_before_a_byte_is_written(trip: Trip) -
     with unharmed(trip):
         trouble = refused(trip)
     assert (trouble.code, trouble.is_permanent) == ("insufficient_space", True)
-    assert "more are needed" in trouble.message and "are free" in trouble.message
+    assert "300 kB were still to come" in trouble.message and "are free" in trouble.message
 
 
 def test_a_target_that_others_fill_meanwhile_ends_the_move(trip: Trip) -> None:
@@ -151,7 +133,14 @@ def test_a_target_without_inodes_says_so(tmp_path: Path, mount: Callable[..., Pa
     fill(trip.source)
     with unharmed(trip):
         trouble = refused(trip)
-    assert trouble.code == "insufficient_space" and "inodes" in trouble.message
+    assert trouble.code == "no_more_files" and "no inodes" in trouble.message
+
+
+def test_a_target_whose_quota_is_used_up_says_so(trip: Trip) -> None:
+    with unharmed(trip):
+        *_, last = strained(trip, "stage", "write:error=EDQUOT", path=trip.staging / "part")
+    assert (last["error"]["code"], last["error"]["is_permanent"]) == ("quota_exceeded", True)
+    assert str(trip.target) in last["error"]["message"] and "quota" in last["error"]["message"]
 
 
 def test_a_file_that_is_too_big_for_the_target_is_named_as_such(trip: Trip) -> None:
@@ -287,68 +276,3 @@ def test_a_source_that_became_the_target_is_not_removed(trip: Trip, tmp_path: Pa
     finally:
         subprocess.run(["umount", "-l", trip.source], check=False, capture_output=True)
     assert everything(trip.moved) == before
-
-
-# Two at once, and none at the end
-
-
-def test_a_second_process_leaves_the_job_to_the_first(trip: Trip) -> None:
-    trip.do("stage")
-    held = os.open(trip.staging, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        for step in ("stage", "publish", "leave", "abandon"):
-            trouble = refused(trip, step)
-            assert (trouble.code, trouble.is_permanent) == ("duplicate", False)
-    finally:
-        os.close(held)
-    trip.go()
-
-
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-def test_a_job_goes_on_after_its_process_was_killed(trip: Trip, end: signal.Signals) -> None:
-    make_longer(trip.source / FOLDER)
-    before = everything(trip.source / FOLDER)
-    with unharmed(trip):
-        kill_in_the_middle(trip, end)
-        finished = {path: path.stat().st_ino for path in (trip.staging / FOLDER).rglob("*") if path.is_file()}
-        assert 0 < len(finished) < len([each for each in before.values() if isinstance(each, bytes)])
-        trip.do("stage")
-        assert {path: path.stat().st_ino for path in finished} == finished
-    trip.do("publish")
-    assert everything(trip.moved) == before
-    trip.do("leave")
-
-
-def kill_in_the_middle(trip: Trip, end: signal.Signals) -> None:
-    with child("move", trip.order("stage", rate_limit=4 * LONGER_BYTES)) as process:
-        while len(list((trip.staging / FOLDER).rglob("extra-*"))) < 2:
-            assert process.poll() is None
-        process.send_signal(end)
-        assert process.wait() != 0
-
-
-POINTS = {
-    "stage": "write:3 write:9 fsync:1 fsync:8 renameat:1 renameat:5 mkdirat:3 mkdirat:9 symlinkat:2 unlinkat:4",
-    "publish": "fsync:1 fsync:6 renameat:1",
-    "leave": "unlinkat:1 unlinkat:5 unlinkat:25 fsync:1",
-    "abandon": "unlinkat:1 unlinkat:5 renameat:1",
-}
-EARLIER = {"stage": [], "publish": ["stage"], "leave": ["stage", "publish"], "abandon": ["stage", "publish"]}
-
-
-@pytest.mark.parametrize(("step", "point"), [(step, point) for step in POINTS for point in POINTS[step].split()])
-def test_a_kill_at_any_call_costs_nothing(trip: Trip, step: str, point: str) -> None:
-    before = everything(trip.source / FOLDER)
-    for each in EARLIER[step]:
-        trip.do(each)
-    call, when = point.split(":")
-    lines = strained(trip, step, f"{call}:signal=SIGKILL:when={when}")
-    assert not any("done" in line for line in lines)
-    assert everything(trip.moved if step == "leave" else trip.source / FOLDER) == before
-    if step == "abandon":
-        trip.do("abandon")
-        assert litter(trip.target) == [] and not trip.moved.exists()
-    assert (trip.do("leave") if step == "leave" else trip.go())["kept"] == []
-    assert everything(trip.moved) == before
-    assert litter(trip.target) == [] and not (trip.source / FOLDER).exists()

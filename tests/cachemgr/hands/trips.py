@@ -16,6 +16,7 @@ from huggingface_hub import scan_cache_dir
 from cachemgr.errands import Errand, run_errand
 from cachemgr.errors import ErrandFailed
 from cachemgr.hands import move
+from cachemgr.hands.errors import Trouble
 from cachemgr.marker import read_marker
 from tests.factories import make_cached_repo
 
@@ -189,6 +190,21 @@ def strained_task(task: str, order: dict[str, Any], fault: str, *, path: Path | 
     options = ["-e", f"trace={fault.partition(':')[0]}", "-e", f"inject={fault}", *(["-P", path] if path else [])]
     with child(task, order, "strace", "-f", "-qq", "-o", "/dev/null", *options) as process:
         return [json.loads(line) for line in process.stdout]
+
+
+@contextmanager
+def unharmed(trip: Trip) -> Iterator[None]:
+    """The source is as it was, and nothing at the target has a final name."""
+    before = everything(trip.source)
+    yield
+    assert everything(trip.source) == before
+    assert not trip.moved.exists()
+
+
+def refused(trip: Trip, step: str = "stage", **more: Any) -> Trouble:
+    with pytest.raises(Trouble) as error:
+        trip.do(step, **more)
+    return error.value
 
 
 def strained(trip: Trip, step: str, fault: str, *, path: Path | None = None) -> list[dict[str, Any]]:
