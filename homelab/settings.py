@@ -48,7 +48,7 @@ def _runtime_folder(data_dir: Path) -> Path:
     folder = data_dir / "run"
     if len(os.fsencode(folder)) > 60:
         name = f"homelab-{os.getuid()}-{sha256(os.fsencode(data_dir)).hexdigest()[:12]}"
-        folder = Path(tempfile.gettempdir()) / name
+        folder = Path(min(tempfile.gettempdir(), "/tmp", key=len)) / name  # noqa: S108 (it is private, see below)
     _private_folder(folder)
     if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
         raise ImproperlyConfigured(f"The folder {folder} belongs to somebody else. Set a shorter DATA_DIR.")

@@ -186,9 +186,12 @@ def retry_job(job: Job) -> Job:
     ended = Job.objects.filter(pk=job.pk, state__in=[Job.State.FAILED, Job.State.CANCELLED])
     fresh = {"state": Job.State.QUEUED, "attempt": 0, "not_before": timezone.now(), "cancel_requested": False}
     emptied = {"finished_at": None, "error_code": "", "error_message": "", "stage": "", "bytes_done": 0}
-    with folders.change(job.model, *(cache for cache in (job.source, job.target) if cache is not None)):
+    places = [cache for cache in (job.source, job.target) if cache is not None]
+    if job.is_open or job.state == Job.State.DONE:
+        raise NotNow(f"Job {job.pk} is {job.state}: only a job that failed or was cancelled is tried again.")
+    with folders.change(job.model, *places, is_alone=job.kind == Job.Kind.MOVE):
         if not ended.update(**fresh, **emptied):
-            raise NotNow(f"Job {job.pk} is {job.state}: only a job that failed or was cancelled is tried again.")
+            raise NotNow(f"Job {job.pk} is tried again already.")
         _refuse_strayed(job)
         _expect_download(job)
     transaction.on_commit(lambda: wake_worker(job))

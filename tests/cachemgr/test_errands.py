@@ -18,8 +18,18 @@ def errand(*, lines: int, ends: bool) -> Errand:
     return Errand("tests.cachemgr.errand_of_few_words", {**places, "lines": lines, "ends": ends})
 
 
+_of_others: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """Children that tests before these left to their own end are not ours."""
+    _of_others.clear()
+    _of_others.update(child.pid for child in psutil.Process().children())
+
+
 def children() -> list[psutil.Process]:
-    return psutil.Process().children()
+    return [child for child in psutil.Process().children() if child.pid not in _of_others]
 
 
 def hanging() -> list[psutil.Process]:

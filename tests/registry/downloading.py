@@ -76,8 +76,14 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = 15) -> Any:
 
 def downloaders() -> list[psutil.Process]:
     """The living children that download."""
-    children = [each for each in psutil.Process().children() if each.status() != psutil.STATUS_ZOMBIE]
-    return [each for each in children if "registry.fetch" in each.cmdline()]
+    return [each for each in psutil.Process().children() if "registry.fetch" in _command_of(each)]
+
+
+def _command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it died meanwhile
+        return []
 
 
 def weights_name(files: dict[str, bytes]) -> str:
