@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from cachemgr.layout import MARKER_FILE
 from demo.tiny_model import make_tiny_llama
-from tests.e2e.server import Server, running_server
+from tests.e2e.server import Server, running_server, wait_for
 from tests.hub import FaultyHub
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -34,7 +34,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         hub.faults.rate_bytes_per_second = 10_000_000
         limits = {"PRIMARY_CACHE_LIMIT_GB": "0.1", "SECONDARY_CACHE_LIMIT_GB": "1", "DISK_RESERVE_GB": "0.1"}
         with running_server(folder, HF_ENDPOINT=hub.endpoint, **limits) as running:
+            wait_for(lambda: is_measured(running))
             yield running
+
+
+def is_measured(server: Server) -> bool:
+    """The worker's first look at both drives, which comes a moment after the first answer."""
+    stats = server.get("/api/cache/stats")[1]
+    return all(stats[name]["status"] == "ok" for name in ("primary", "secondary"))
 
 
 @pytest.fixture(scope="module")
