@@ -1,13 +1,14 @@
 """What is remembered of caches: the rows, what each measurement found, and what is promised."""
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Self
 
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from cachemgr.layout import TRASH
+from cachemgr.layout import TRASH, repo_folder
 from cachemgr.space import USUAL_FILES
 
 
@@ -71,6 +72,10 @@ class Cache(models.Model):
     def __str__(self) -> str:
         return f"{self.location}: {self.path}"
 
+    def home_of(self, repo_id: str) -> Path:
+        """The folder of a model's repo in it."""
+        return Path(self.path) / repo_folder(repo_id)
+
 
 class CacheSnapshot(models.Model):
     """One measurement, at most one a cache and slot. Where a drive could not be read, the sizes are the last good
@@ -105,6 +110,11 @@ class CacheSnapshot(models.Model):
 
     def __str__(self) -> str:
         return f"{self.cache} at {self.taken_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def began_at(self) -> datetime:
+        """When the drive was asked: what it says may have changed since."""
+        return self.taken_at - timedelta(seconds=self.duration_seconds)
 
     @property
     def age(self) -> timedelta:

@@ -5,7 +5,7 @@ of the promised bytes has landed. So used plus reserved is the same for every re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db import transaction
 from django.utils import timezone
@@ -34,10 +34,6 @@ class Measurement:
     limit_seconds: float
     is_full: bool = True
     io_mark: str = ""
-
-    @property
-    def began_at(self) -> datetime:
-        return self.taken_at - timedelta(seconds=self.report.duration_seconds)
 
 
 def record(cache: Cache, *, found: Measurement) -> CacheSnapshot:
@@ -128,14 +124,15 @@ def _remember_scan(cache: Cache, contents: CacheReport, *, found: Measurement) -
     cache.io_mark = found.io_mark
     if found.is_full:
         cache.full_scan_at = found.taken_at
-    still_there = _without_removed(cache, contents, found=found)
+    still_there = _without_removed(cache, contents)
     store_repos(cache, still_there.repos)
     _shrink_reservations(cache, still_there)
 
 
-def _without_removed(cache: Cache, contents: CacheReport, *, found: Measurement) -> CacheReport:
+def _without_removed(cache: Cache, contents: CacheReport) -> CacheReport:
     """What went to the trash while the scan ran may have been seen in its place. The next scan tells what is there."""
-    removed = TrashedRepo.objects.gone_since(found.began_at, cache=cache)
+    assert cache.latest is not None
+    removed = TrashedRepo.objects.gone_since(cache.latest.began_at, cache=cache)
     return replace(contents, repos=tuple(repo for repo in contents.repos if repo.folder not in removed))
 
 

@@ -1,6 +1,9 @@
 """Jobs as bars in a terminal."""
 
+import sys
 import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Collection
 
 from django.utils import timezone
 from rich.console import Console
@@ -8,8 +11,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from cachemgr.units import format_bytes, format_duration
+from homelab.shell import ShellCommand
 from registry import jobs
 from registry.models import Job
+from registry.serializers import JobSerializer
 
 LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 4.0
@@ -81,6 +86,24 @@ def follow_job(job: Job, *, console: Console, is_hidden: bool) -> Job:
             job.refresh_from_db()
         bars.show(job)
     return job
+
+
+class WorkCommand(ShellCommand):
+    """A command that queues a job, and then watches it or leaves."""
+
+    def add_no_wait(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--no-wait", action="store_true", help="Queue it and leave.")
+
+    def conclude(self, job: Job, *, no_wait: bool, outcome: Callable[[Job], str], bad: Collection[str]) -> None:
+        """Exit status 1 where it ends in one of the bad states."""
+        if not no_wait:
+            job = follow_job(job, console=self.console, is_hidden=self.as_json)
+        if self.as_json:
+            self.print_json(JobSerializer(job).data)
+        else:
+            self.console.print(outcome(job))
+        if job.state in bad:
+            sys.exit(1)
 
 
 def _is_forgotten(job: Job) -> bool:

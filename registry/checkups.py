@@ -5,7 +5,6 @@ A file's promise is its digest: the name of its blob, what a move wrote down, or
 
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -31,13 +30,10 @@ _ONE_NIGHT = timedelta(hours=20)
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """What a verification found. `bad` are files with the reason, `unknown` those whose digest nobody knows."""
+    """What a verification found. `bad` are files with the reason."""
 
-    file_count: int
-    size_bytes: int
-    bad: tuple[dict[str, str], ...] = ()
-    unknown: tuple[str, ...] = ()
-    next_file: str = ""  # where the next one goes on, when the budget was used up before the end
+    bad: tuple[dict[str, str], ...]
+    next_file: str  # where the next one goes on, when the budget was used up before the end
 
 
 # On request
@@ -85,24 +81,18 @@ def verify(job: Job, *, report: Report) -> None:
 
 
 def _read_all(job: Job, *, cache: Cache, report: Report) -> Checkup:
-    model, folder = job.model, repo_folder(job.model.hf_path)
+    model = job.model
     errand = moving.verify(
         cache,
-        folder=folder,
+        folder=repo_folder(model.hf_path),
         commit=model.revision,
         digests=_promised(model),
         after=job.options.get("after", ""),
         budget_bytes=job.options.get("budget_bytes"),
     )
-    with locks.shared(Path(cache.path) / folder, wait_seconds=_LOCK_SECONDS):
+    with locks.shared(cache.home_of(model.hf_path), wait_seconds=_LOCK_SECONDS):
         done = follow(errand, report=report)
-    return Checkup(
-        file_count=done["files"],
-        size_bytes=done["bytes"],
-        bad=tuple(done["bad"]),
-        unknown=tuple(done["unknown"]),
-        next_file=done.get("next", ""),
-    )
+    return Checkup(bad=tuple(done["bad"]), next_file=done.get("next", ""))
 
 
 def _promised(model: ModelRegistry) -> dict[str, tuple[str, int]]:

@@ -68,7 +68,7 @@ def download(job: Job, *, report: Report) -> None:
     model = job.model
     revision = model.revision if job.kind == Job.Kind.REPAIR else ""
     report(stage="planning", bytes_done=0, bytes_total=job.bytes_total)
-    with locks.shared(_folder(model), wait_seconds=_LOCK_SECONDS):
+    with locks.shared(services.home_of(model), wait_seconds=_LOCK_SECONDS):
         try:
             plan = _bring(model, plan_download(model, revision=revision), report=report)
         except ErrandFailed as error:
@@ -88,10 +88,6 @@ def clean_up(job: Job) -> None:
     monitor.require_drive(cache)
     finish(Errand("registry.fetch", {"forget": repo_folder(job.model.hf_path), "root": place_of(cache)}))
     monitor.measure_cache(cache)
-
-
-def _folder(model: ModelRegistry) -> Path:
-    return Path(services.cache_path_of(model)) / repo_folder(model.hf_path)
 
 
 def _bring(model: ModelRegistry, plan: DownloadPlan, *, report: Report) -> DownloadPlan:

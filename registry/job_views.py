@@ -13,10 +13,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from registry import jobs
-from registry.errors import UnknownJob
 from registry.job_stream import stream_jobs
 from registry.models import Job
 from registry.serializers import JobQuestionSerializer, JobSerializer
+from registry.services import find_job
 
 _MOST_JOBS = 100
 
@@ -31,10 +31,7 @@ class JobListView(APIView):
 
 
 def _get_job(pk: int) -> Job:
-    job = Job.objects.for_display().filter(pk=pk).first()
-    if job is None:
-        raise UnknownJob(f"There is no job {pk}. GET /api/jobs lists them.")
-    return job
+    return find_job(pk, listed_by="GET /api/jobs")
 
 
 class JobView(APIView):

@@ -9,14 +9,13 @@ from django.utils import timezone
 
 from cachemgr import locks
 from cachemgr.errors import CacheUnavailable, RepoBusy
-from cachemgr.layout import repo_folder
 from cachemgr.models import Cache
 from cachemgr.monitor import look_up_repo
 from cachemgr.report import RevisionReport
 from registry.adoption import choose_loadable, mark_ready
 from registry.errors import ModelDamaged, ModelNotDownloaded
 from registry.models import Job, ModelRegistry
-from registry.services import cache_of, cache_path_of
+from registry.services import cache_of, home_of
 
 _LOOK_SECONDS = 30.0  # a hard disk that sleeps takes about ten
 _LOCK_SECONDS = 2.0  # files go in less, if they go one by one: a rename takes no time
@@ -74,11 +73,6 @@ def refuse_damaged(model: ModelRegistry) -> None:
         raise ModelDamaged(message, details={"bad": model.damaged})
 
 
-def home_of(model: ModelRegistry) -> Path:
-    """The repo folder that the row names."""
-    return Path(cache_path_of(model)) / repo_folder(model.hf_path)
-
-
 def homes_of(pks: Iterable[int]) -> dict[int, Path]:
     """The repo folders that these rows name now; one query."""
     return {model.pk: home_of(model) for model in ModelRegistry.objects.filter(pk__in=list(pks))}
@@ -117,7 +111,7 @@ def _hold_whole(cache: Cache, model: ModelRegistry) -> HeldModel | None:
 
 def _hold_in(cache: Cache, model: ModelRegistry) -> HeldModel:
     """Locks first, then looks: what was seen there stays there."""
-    folder = Path(cache.path) / repo_folder(model.hf_path)
+    folder = cache.home_of(model.hf_path)
     lock = locks.shared(folder, wait_seconds=_LOCK_SECONDS)
     try:
         revision = _revision_in(cache, model)

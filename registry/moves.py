@@ -9,7 +9,6 @@ in the job's row which of the two it is, and goes on from there.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from django.db import transaction
 
@@ -209,7 +208,8 @@ def move(job: Job, *, report: Report) -> None:
 @contextmanager
 def _held(job: Job) -> Iterator[None]:
     """Nobody removes the source while it is copied. Who serves from it may go on."""
-    with locks.shared(_folder(job.source, job), wait_seconds=_LOCK_SECONDS):
+    source, _ = tidying.ends_of(job)
+    with locks.shared(source.home_of(job.model.hf_path), wait_seconds=_LOCK_SECONDS):
         yield
 
 
@@ -255,8 +255,3 @@ def clean_up(job: Job) -> None:
         return
     monitor.measure_cache(source)  # where that is away, so is the model
     tidying.take_back(job)
-
-
-def _folder(cache: Cache | None, job: Job) -> Path:
-    assert cache is not None
-    return Path(cache.path) / repo_folder(job.model.hf_path)

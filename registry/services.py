@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -19,7 +20,7 @@ from homelab.errors import InvalidValue
 from homelab.waking import wake
 from registry import folders
 from registry.adoption import as_it_was, describe_revision, place_columns
-from registry.errors import JobOpen, NameTaken, NotNow, UnknownModel
+from registry.errors import JobOpen, NameTaken, NotNow, UnknownJob, UnknownModel
 from registry.estimates import Notice, Size, find_size
 from registry.models import Job, ModelRegistry
 from registry.placing import Need, Place, choose_place, consider, present_revision
@@ -184,6 +185,11 @@ def cache_path_of(model: ModelRegistry) -> str:
     return str(configured.get(model.cache_location, model.cache_path or ""))
 
 
+def home_of(model: ModelRegistry) -> Path:
+    """The repo folder that the row names."""
+    return Path(cache_path_of(model)) / repo_folder(model.hf_path)
+
+
 def request_download(model: ModelRegistry) -> Job:
     """Queues a download. Asking twice is safe: an open one is answered. A finished one checks what is there."""
     cache = cache_of(model)
@@ -200,6 +206,14 @@ def request_download(model: ModelRegistry) -> Job:
             raise
         return open_job
     transaction.on_commit(lambda: wake_worker(job))
+    return job
+
+
+def find_job(pk: int, *, listed_by: str) -> Job:
+    """Raises UnknownJob, which names where jobs are listed."""
+    job = Job.objects.for_display().filter(pk=pk).first()
+    if job is None:
+        raise UnknownJob(f"There is no job {pk}. {listed_by} lists them.")
     return job
 
 

@@ -1,7 +1,7 @@
 """Rows follow what scans see: ready where their files are, missing where nothing is. New models join (adoption.py), and
 a row that points beside its files finds them (strays.py)."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -83,7 +83,7 @@ def _began(cache: Cache) -> datetime:
     """When its last scan did."""
     latest = Cache.objects.select_related("latest").get(pk=cache.pk).latest
     assert latest is not None
-    return latest.taken_at - timedelta(seconds=latest.duration_seconds)
+    return latest.began_at
 
 
 def _worked_on_since(moment: datetime) -> set[str]:

@@ -53,7 +53,7 @@ def require_drives(job: Job) -> None:
 def leave(job: Job, *, report: Report) -> None:
     """Waits until nobody serves from the old files, and removes them, unless they are somebody's again."""
     source, target = ends_of(job)
-    with _alone(Path(source.path) / repo_folder(job.model.hf_path), report=report, bytes_total=job.bytes_total):
+    with _alone(source.home_of(job.model.hf_path), report=report, bytes_total=job.bytes_total):
         require_drives(job)
         named = list(ModelRegistry.objects.in_folder(source, job.model.hf_path))
         if named:

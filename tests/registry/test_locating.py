@@ -19,8 +19,9 @@ from cachemgr.locks import exclusive
 from cachemgr.models import Cache
 from cachemgr.monitor import measure_caches
 from registry.errors import ModelNotDownloaded
-from registry.locating import hold, home_of, homes_of, locate
+from registry.locating import hold, homes_of, locate
 from registry.models import Job, ModelRegistry
+from registry.services import home_of
 from tests.cachemgr.test_locks import HOLD, SET_UP
 from tests.e2e.server import PROJECT
 from tests.factories import loadable_files, make_cached_repo
@@ -28,14 +29,6 @@ from tests.factories import loadable_files, make_cached_repo
 pytestmark = pytest.mark.django_db
 
 FOLDER = "models--org--m"
-
-
-@pytest.fixture
-def model(caches) -> ModelRegistry:
-    """A ready model on the primary cache."""
-    make_cached_repo(Path(caches.primary.path), "org/m", files=loadable_files())
-    measure_caches()
-    return ModelRegistry.objects.get()
 
 
 @contextmanager

@@ -16,13 +16,6 @@ pytestmark = pytest.mark.django_db
 FOLDER = "models--org--m"
 
 
-@pytest.fixture
-def model(caches) -> ModelRegistry:
-    make_cached_repo(Path(caches.primary.path), "org/m", files=loadable_files())
-    measure_caches()
-    return ModelRegistry.objects.get()
-
-
 def add_job(model: ModelRegistry, **values) -> Job:
     return Job.objects.create(kind="move", model=model, **values)
 

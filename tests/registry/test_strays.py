@@ -24,14 +24,6 @@ pytestmark = pytest.mark.django_db
 FOLDER = "models--org--m"
 
 
-@pytest.fixture
-def model(caches) -> ModelRegistry:
-    """A ready model on the primary cache."""
-    make_cached_repo(Path(caches.primary.path), "org/m", files=loadable_files())
-    measure_caches()
-    return ModelRegistry.objects.get()
-
-
 def sql(location: str, path: str | None = None) -> None:
     """As the user's guide has it."""
     with connection.cursor() as cursor:

@@ -1,25 +1,22 @@
-import sys
 from argparse import ArgumentParser
 from typing import Any
 
 from cachemgr.units import format_bytes
-from homelab.shell import ShellCommand
 from registry import jobs, services
-from registry.bars import follow_job
+from registry.bars import WorkCommand
 from registry.download_plan import DownloadPlan, FilePlan
 from registry.download_serializers import DownloadPlanSerializer
 from registry.downloads import plan_download
 from registry.models import Job
-from registry.serializers import JobSerializer
 
 
-class Command(ShellCommand):
+class Command(WorkCommand):
     help = "Downloads a model into its own cache. Ctrl-C leaves the download running; --cancel ends it."
 
     def add_options(self, parser: ArgumentParser) -> None:
         parser.add_argument("model_name")
         parser.add_argument("--dry-run", action="store_true", help="Only say what would be fetched, linked or copied.")
-        parser.add_argument("--no-wait", action="store_true", help="Queue it and leave.")
+        self.add_no_wait(parser)
         parser.add_argument("--cancel", action="store_true", help="End the download that runs.")
 
     def run(self, *, model_name: str, dry_run: bool, no_wait: bool, cancel: bool, **_: Any) -> None:
@@ -29,14 +26,7 @@ class Command(ShellCommand):
         job = services.request_download(model)
         if cancel:
             job = jobs.cancel_job(job)
-        elif not no_wait:
-            job = follow_job(job, console=self.console, is_hidden=self.as_json)
-        if self.as_json:
-            self.print_json(JobSerializer(job).data)
-        else:
-            self.console.print(_outcome(job))
-        if job.state == Job.State.FAILED:
-            sys.exit(1)
+        self.conclude(job, no_wait=no_wait or cancel, outcome=_outcome, bad=(Job.State.FAILED,))
 
     def _show(self, plan: DownloadPlan) -> None:
         if self.as_json:

@@ -9,10 +9,10 @@ from django.core.serializers.json import DjangoJSONEncoder
 from homelab.shell import ShellCommand
 from registry import jobs
 from registry.bars import LOOK_SECONDS, JobBars
-from registry.errors import UnknownJob
 from registry.job_stream import JobWatch
 from registry.models import Job
 from registry.serializers import JobQuestionSerializer, JobSerializer
+from registry.services import find_job
 
 _ENDED_SHOWN = 5
 
@@ -75,7 +75,4 @@ def _worth_seeing() -> list[Job]:
 
 
 def _get_job(pk: int) -> Job:
-    job = Job.objects.for_display().filter(pk=pk).first()
-    if job is None:
-        raise UnknownJob(f"There is no job {pk}. manage.py jobs lists them.")
-    return job
+    return find_job(pk, listed_by="manage.py jobs")

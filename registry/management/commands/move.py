@@ -3,16 +3,14 @@ from argparse import ArgumentParser
 from typing import Any
 
 from cachemgr.units import format_bytes, format_duration
-from homelab.shell import ShellCommand
 from registry import moves, services
-from registry.bars import facts_of, follow_job
+from registry.bars import WorkCommand, facts_of
 from registry.models import Job
 from registry.moves import Move
-from registry.serializers import JobSerializer
 from registry.work_serializers import MovePlanSerializer, MoveQuestionSerializer
 
 
-class Command(ShellCommand):
+class Command(WorkCommand):
     help = "Moves a model to another cache, verified. It stays usable. Ctrl-C leaves the move running."
 
     def add_options(self, parser: ArgumentParser) -> None:
@@ -20,7 +18,7 @@ class Command(ShellCommand):
         parser.add_argument("cache_location", help="primary, secondary or custom")
         parser.add_argument("--cache-path", help="for custom: the absolute path")
         parser.add_argument("--dry-run", action="store_true", help="Only say what would be done.")
-        parser.add_argument("--no-wait", action="store_true", help="Queue it and leave.")
+        self.add_no_wait(parser)
 
     def run(self, *, model_name: str, dry_run: bool, no_wait: bool, **options: Any) -> None:
         words = {name: options[name] for name in ("cache_location", "cache_path") if options[name] is not None}
@@ -30,14 +28,7 @@ class Command(ShellCommand):
         if dry_run:
             return self._show(moves.plan_move(model, **asked.place))
         job = moves.request_move(model, **asked.place)
-        if not no_wait:
-            job = follow_job(job, console=self.console, is_hidden=self.as_json)
-        if self.as_json:
-            self.print_json(JobSerializer(job).data)
-        else:
-            self.console.print(f"The move of {model} to {job.target and job.target.path}: {facts_of(job)}.")
-        if job.state in {Job.State.FAILED, Job.State.CANCELLED}:
-            sys.exit(1)
+        self.conclude(job, no_wait=no_wait, outcome=_outcome, bad=(Job.State.FAILED, Job.State.CANCELLED))
 
     def _show(self, move: Move) -> None:
         if self.as_json:
@@ -46,6 +37,10 @@ class Command(ShellCommand):
             self.console.print("\n".join(_sentences(move)))
         if move.verdict.is_refusal or move.plan.target_exists == "other":
             sys.exit(1)
+
+
+def _outcome(job: Job) -> str:
+    return f"The move of {job.model} to {job.target and job.target.path}: {facts_of(job)}."
 
 
 def _sentences(move: Move) -> list[str]:
