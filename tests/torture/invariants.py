@@ -9,6 +9,14 @@ from huggingface_hub import scan_cache_dir
 
 from tests.torture.site import FOLDER, REPO_ID, Site, digest
 
+_HONEST = (
+    ("verify", "failed", "hash_mismatch"),  # what it has to say of a bad file
+    ("remove", "failed", "errand_died"),  # whoever asked for it heard of it at once, and the model is as it was
+)
+_GOING_BACK = """
+    SELECT path FROM cachemgr_trashedrepo JOIN cachemgr_cache ON cachemgr_cache.id = cache_id
+    WHERE cachemgr_trashedrepo.state = 'restoring'
+"""
 _LITTER = ("*.incomplete", "*.part", ".homelab/staging/*", ".homelab/trash/*")
 
 
@@ -25,9 +33,10 @@ def violations(site: Site, *, canaries: dict[str, str]) -> list[str]:
 
 
 def losses(site: Site) -> Iterator[str]:
-    """The model is whole at the place that the database names, or in a trash. That holds at every instant, also right
-    after a kill."""
+    """The model is whole at the place that the database names, or in a trash, or where a trash's row says that it goes
+    back to. That holds at every instant, also right after a kill."""
     folders = [path for cache in site.caches.values() for path in cache.glob(f".homelab/trash/*/{FOLDER}")]
+    folders += [Path(cache) / FOLDER for (cache,) in _rows(site, _GOING_BACK)]
     if named := place_of(site):
         folders.insert(0, named[0] / FOLDER)
     found = [list(_bad_files(site, folder)) for folder in folders]
@@ -82,7 +91,7 @@ def _unfinished(site: Site) -> Iterator[str]:
     if _rows(site, "PRAGMA integrity_check") != [("ok",)]:
         yield "the database is damaged"
     for kind, state, code, error in _rows(site, "SELECT kind, state, error_code, error_message FROM registry_job"):
-        if state != "done" and (kind, code) != ("verify", "hash_mismatch"):  # that is what it has to say of a bad file
+        if state != "done" and (kind, state, code) not in _HONEST:
             yield f"a {kind} job is {state}: {error}"
     for owner, left in _rows(site, "SELECT owner, remaining_bytes FROM cachemgr_reservation"):
         yield f"{owner} still has a promise of {left} bytes"
