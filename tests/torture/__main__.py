@@ -23,18 +23,15 @@ def main() -> int:
 
 
 def _torture(site, options) -> int:
+    from tests.torture.beginnings import Beginnings
     from tests.torture.rounds import kill_at_random, sweep
-    from tests.torture.work import finish, first_start, fork, recover
 
-    finish(fork(first_start))
-    site.add_revision()
-    finish(fork(recover))
     print(f"seed {options.seed}", flush=True)
-    count = 0
+    beginnings, count = Beginnings(site), 0
     if options.rounds:
-        tally = kill_at_random(site, rounds=options.rounds, seed=options.seed)
+        tally = kill_at_random(beginnings, rounds=options.rounds, seed=options.seed)
         count += _show("kills at random moments", tally)
-    for name, tally in sweep(site, every=options.every) if options.every else ():
+    for name, tally in sweep(beginnings, every=options.every) if options.every else ():
         count += _show(name, tally)
     print(f"Violations: {count}." if count else "Nothing was lost, and no litter was left.")
     return 1 if count else 0

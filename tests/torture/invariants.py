@@ -1,13 +1,14 @@
-"""What has to be true after every fault: nothing lost, no lie, no litter, nothing outside touched, a sound database."""
+"""What has to be true after every fault: nothing lost, no lie, no litter, nothing outside touched, no space promised
+twice, a sound database."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
 from huggingface_hub import scan_cache_dir
 
-from tests.torture.site import FOLDER, REPO_ID, Site, digest
+from tests.torture.site import FOLDER, LIMIT_BYTES, REPO_ID, Site, digest
 
 _HONEST = (
     ("verify", "failed", "hash_mismatch"),  # what it has to say of a bad file
@@ -17,14 +18,21 @@ _GOING_BACK = """
     SELECT path FROM cachemgr_trashedrepo JOIN cachemgr_cache ON cachemgr_cache.id = cache_id
     WHERE cachemgr_trashedrepo.state = 'restoring'
 """
+_PROMISED = """
+    SELECT cachemgr_cache.location, used_bytes + TOTAL(remaining_bytes) FROM cachemgr_cache
+    JOIN cachemgr_cachesnapshot ON cachemgr_cachesnapshot.id = latest_id
+    LEFT JOIN cachemgr_reservation ON cachemgr_reservation.cache_id = cachemgr_cache.id
+    WHERE limit_bytes IS NOT NULL GROUP BY cachemgr_cache.id
+"""
 _LITTER = ("*.incomplete", "*.part", ".homelab/staging/*", ".homelab/trash/*")
 
 
-def violations(site: Site, *, canaries: dict[str, str]) -> list[str]:
-    """Each as a sentence. Call it when all work is over."""
+def violations(site: Site, contents: Mapping[str, str], *, canaries: dict[str, str]) -> list[str]:
+    """Each as a sentence. Call it when all work is over. `contents` are the sums of all files that the model has."""
     return [
-        *losses(site),
-        *_dishonest(site),
+        *losses(site, contents),
+        *overbooked(site),
+        *_dishonest(site, revisions=len({name.partition("/")[0] for name in contents})),
         *_litter(site),
         *_strangers(site),
         *_unfinished(site),
@@ -32,20 +40,20 @@ def violations(site: Site, *, canaries: dict[str, str]) -> list[str]:
     ]
 
 
-def losses(site: Site) -> Iterator[str]:
+def losses(site: Site, contents: Mapping[str, str]) -> Iterator[str]:
     """The model is whole at the place that the database names, or in a trash, or where a trash's row says that it goes
     back to. That holds at every instant, also right after a kill."""
     folders = [path for cache in site.caches.values() for path in cache.glob(f".homelab/trash/*/{FOLDER}")]
     folders += [Path(cache) / FOLDER for (cache,) in _rows(site, _GOING_BACK)]
     if named := place_of(site):
         folders.insert(0, named[0] / FOLDER)
-    found = [list(_bad_files(site, folder)) for folder in folders]
+    found = [list(_bad_files(folder, contents)) for folder in folders]
     if [] not in found:
         yield from found[0] if found else ["LOST: no row names a place, and no trash has it"]
 
 
-def _bad_files(site: Site, folder: Path) -> Iterator[str]:
-    for name, wanted in site.contents.items():
+def _bad_files(folder: Path, contents: Mapping[str, str]) -> Iterator[str]:
+    for name, wanted in contents.items():
         path = folder / "snapshots" / name
         if not path.is_file():
             yield f"LOST {name} at {folder}"
@@ -53,7 +61,24 @@ def _bad_files(site: Site, folder: Path) -> Iterator[str]:
             yield f"CHANGED {name} at {folder}"
 
 
-def _dishonest(site: Site) -> Iterator[str]:
+def overbooked(site: Site) -> Iterator[str]:
+    """No cache holds more than its limit, and none is promised more than it has. That holds at every instant, too."""
+    for location in ("primary", "secondary"):
+        size_bytes = _size_bytes(site.caches[location])
+        if size_bytes > LIMIT_BYTES:
+            yield f"OVERBOOKED: {location} holds {size_bytes} bytes of {LIMIT_BYTES}"
+    for location, promised_bytes in _rows(site, _PROMISED):
+        if promised_bytes > LIMIT_BYTES:
+            yield f"OVERBOOKED: {location} is promised {promised_bytes:.0f} bytes of {LIMIT_BYTES}"
+
+
+def _size_bytes(folder: Path) -> int:
+    """A file with several names counts once."""
+    found = [path.lstat() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return sum({each.st_ino: each.st_size for each in found}.values())
+
+
+def _dishonest(site: Site, *, revisions: int) -> Iterator[str]:
     """It is ready, and the Hub's own library sees it as well."""
     cache, status = place_of(site) or (site.caches[site.place], "forgotten")
     if status != "ready":
@@ -61,7 +86,7 @@ def _dishonest(site: Site) -> Iterator[str]:
     info = scan_cache_dir(cache)
     found = {repo.repo_id: len(repo.revisions) for repo in info.repos}
     warnings = [each for each in map(str, info.warnings) if "/.homelab" not in each]
-    if found.get(REPO_ID) != 2 or warnings:
+    if found.get(REPO_ID) != revisions or warnings:
         yield f"the Hub's scan of {cache} finds {found} and {warnings}"
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from itertools import count, product
 
 from tests.torture.beginnings import Beginnings
-from tests.torture.invariants import losses, violations
-from tests.torture.site import Site
+from tests.torture.invariants import losses, overbooked, violations
+from tests.torture.site import NOWHERE, Site
 from tests.torture.work import (
     Point,
     Work,
+    download,
     finish,
     fork,
     move_to,
@@ -36,13 +37,18 @@ CALLS = (
 
 @dataclass(frozen=True)
 class Trial:
-    """One kind of work, from one place, and the steps of its children in which it is stopped."""
+    """One kind of work, from one place, and the steps of its children in which it is stopped. `is_whole`: it is there
+    from the beginning, and at every instant."""
 
     name: str
     start: str
     steps: tuple[str, ...]
     work: Callable[[Site], Work]
     is_damaged: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.is_damaged and self.start != NOWHERE
 
     def begin(self, site: Site) -> Work:
         if self.is_damaged:
@@ -52,6 +58,7 @@ class Trial:
 
 _MOVE = ("stage", "publish", "leave")
 TRIALS = (
+    Trial("download", NOWHERE, ("registry.fetch",), lambda _: download),
     Trial("move to the other filesystem", "primary", _MOVE, lambda site: move_to(site, "secondary")),
     Trial("move back", "secondary", _MOVE, lambda site: move_to(site, "primary")),
     Trial("move on one filesystem", "primary", _MOVE, lambda site: move_to(site, "custom")),
@@ -80,11 +87,11 @@ def flip_a_byte(site: Site) -> None:
         file.write(bytes([byte[0] ^ 1]))
 
 
-def kill_at_random(site: Site, *, rounds: int, seed: int) -> Tally:
+def kill_at_random(beginnings: Beginnings, *, rounds: int, seed: int) -> Tally:
     """Each round kills the whole process group of some work at a random moment of it."""
-    luck, tally, canaries = random.Random(seed), Tally(), site.canaries
+    site, luck, tally = beginnings.site, random.Random(seed), Tally()
+    canaries = site.canaries
     longest: dict[str, float] = {}
-    beginnings = Beginnings(site)
     for number in range(rounds):
         trial = luck.choice(TRIALS)
         if trial.name not in longest:
@@ -108,17 +115,20 @@ def _seconds_of(work: Work) -> float:
 
 def _look(site: Site, trial: Trial, canaries: dict[str, str]) -> list[str]:
     """At once, and after the recovery."""
-    at_once = [] if trial.is_damaged else [f"before the recovery: {each}" for each in losses(site)]
+    contents = site.contents_from(trial.start)
+    at_once = [*overbooked(site), *(losses(site, contents) if trial.is_whole else ())]
     finish(fork(recover))
     if trial.is_damaged:
         finish(fork(repair))
-    return at_once + violations(site, canaries=canaries)
+    later = violations(site, contents, canaries=canaries)
+    return [*(f"before the recovery: {each}" for each in at_once), *later]
 
 
-def sweep(site: Site, *, every: int = 1) -> Iterator[tuple[str, Tally]]:
+def sweep(beginnings: Beginnings, *, every: int = 1) -> Iterator[tuple[str, Tally]]:
     """Stops work at every write, fsync, rename, unlink, link and mkdir of each step, from the same beginning each time.
     `every` takes one call in so many."""
-    canaries, beginnings, flag = site.canaries, Beginnings(site), site.folder / "stopped"
+    site = beginnings.site
+    canaries, flag = site.canaries, site.folder / "stopped"
     for trial in TRIALS:
         for step, call in product(trial.steps, CALLS):
             tally = Tally()

@@ -14,6 +14,8 @@ from tests.hub import FaultyHub
 
 REPO_ID = "org/model.v1"
 FOLDER = "models--org--model.v1"
+NOWHERE = "nowhere"
+LIMIT_BYTES = 5_000_000  # of the two caches that have one: the model is there once, and a second copy does not fit
 _OTHER_FILESYSTEM = Path("/dev/shm")
 _OLD_COMMIT = "b" * 40
 _FILES = loadable_files(weights=3_000_000) | {
@@ -44,6 +46,15 @@ class Site:
     def place(self) -> str:
         """The cache in which the model's folder is."""
         return next(name for name, path in self.caches.items() if (path / FOLDER).exists())
+
+    def contents_from(self, start: str) -> dict[str, str]:
+        """What the model has when it began there: the older revision came by hand, after the download."""
+        came_by_hand = f"{_OLD_COMMIT}/"
+        return {
+            name: found
+            for name, found in self.contents.items()
+            if start != NOWHERE or not name.startswith(came_by_hand)
+        }
 
     @property
     def weights(self) -> Path:
@@ -98,6 +109,8 @@ def _set_environment(site: Site, *, endpoint: str) -> None:
         "PRIMARY_CACHE_PATH": str(site.caches["primary"]),
         "SECONDARY_CACHE_PATH": str(site.caches["secondary"]),
         "CACHE_ALLOWED_ROOTS": str(site.folder),
+        "PRIMARY_CACHE_LIMIT_GB": str(LIMIT_BYTES / 10**9),
+        "SECONDARY_CACHE_LIMIT_GB": str(LIMIT_BYTES / 10**9),
         "DISK_RESERVE_GB": "0.001",
     }
 

@@ -24,11 +24,14 @@ Work = Callable[[], None]
 
 
 def first_start() -> None:
-    """The database, and the model that is downloaded."""
+    """The database, and the model that is registered."""
     call_command("migrate", verbosity=0)
     sync_configured_caches()
-    model = services.register(services.Wish("m", REPO_ID, cache_location="primary")).model
-    jobs.run_job(services.request_download(model).pk)
+    services.register(services.Wish("m", REPO_ID, cache_location="primary"))
+
+
+def download() -> None:
+    jobs.run_job(services.request_download(ModelRegistry.objects.get()).pk)
 
 
 def move_to(site: Site, place: str) -> Work:
