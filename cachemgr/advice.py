@@ -101,17 +101,29 @@ def _against(other: Verdict, best: Verdict, *, speeds: Speeds) -> str:
 
 def _why_nowhere(verdicts: Sequence[Verdict]) -> str:
     sentences = [verdict.message for verdict in verdicts]
+    emptied = [_given_way(each) for each in verdicts if _would_give_way(each)]
     ways = [
         f"It would if {_names(each)} left the {each.figures.location} cache."
         for each in verdicts
         if each.would_make_room
     ]
-    return " ".join(["It fits nowhere now.", *sentences, *ways])
+    return " ".join(["It fits nowhere now.", *sentences, *emptied, *ways])
+
+
+def _would_give_way(verdict: Verdict) -> bool:
+    """Whether the trash would be emptied by itself: for bytes, where it has enough."""
+    return verdict.limiting_factor in {"limit", "disk"} and verdict.in_trash.freed_bytes >= verdict.shortfall_bytes
+
+
+def _given_way(verdict: Verdict) -> str:
+    name = f"the {verdict.figures.location} cache"
+    frees = format_bytes(verdict.in_trash.freed_bytes)
+    return f"It would if the trash of {name} were emptied, as registering it there does: that frees {frees}."
 
 
 @dataclass(frozen=True, slots=True)
 class WayOut:
-    """Something that the user can do now. `action`: choose_cache, move, remove, raise_limit or free_space."""
+    """What the user can do now. `action`: choose_cache, empty_trash, move, raise_limit, remove or free_space."""
 
     action: str
     sentence: str
@@ -125,6 +137,8 @@ def ways_out(verdict: Verdict, *, elsewhere: Sequence[Verdict], moved: Sequence[
     """What would help about bytes that do not fit. `elsewhere` judges them in other caches; `moved` judges there the
     models whose leaving would make room here."""
     ways = [_choose(other.figures.location) for other in elsewhere if other.sufficient]
+    if verdict.in_trash.freed_bytes:
+        ways.append(_empty_trash(verdict))
     ways += [_move(verdict, to=other.figures.location) for other in moved if other.sufficient][:1]
     limit_bytes = limit_that_fits(verdict, rules=rules)
     if limit_bytes is not None:
@@ -135,6 +149,14 @@ def ways_out(verdict: Verdict, *, elsewhere: Sequence[Verdict], moved: Sequence[
 
 def _choose(location: str) -> WayOut:
     return WayOut("choose_cache", f"They fit the {location} cache.", {"cache_location": location})
+
+
+def _empty_trash(verdict: Verdict) -> WayOut:
+    """For inodes it may be enough: nobody counted them."""
+    lying, is_enough = verdict.in_trash, _would_give_way(verdict) or verdict.limiting_factor == "inodes"
+    part = "" if is_enough else f" of the {format_bytes(verdict.shortfall_bytes)} that are lacking"
+    sentence = f"Empty the trash there: that frees {format_bytes(lying.freed_bytes)}{part}."
+    return WayOut("empty_trash", sentence, {"entries": list(lying.entries), "frees_bytes": lying.freed_bytes})
 
 
 def _move(verdict: Verdict, *, to: str) -> WayOut:

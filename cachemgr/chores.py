@@ -25,7 +25,7 @@ class Weight:
 
 def do_chore(cache: Cache, *, task: str, step: str, quiet_seconds: float = STALL_SECONDS, **order: Any) -> Line:
     """What the child says is done. Raises ErrandFailed with its code: "stalled" where the drive lets it wait for so
-    long without a word."""
+    long without a word. Somebody waits for it: see to it before that the drive answers (`monitor.require_drive`)."""
     errand = Errand("cachemgr.hands", {"task": task, "step": step, "root": place_of(cache)} | order)
     return finish(errand, quiet_seconds=quiet_seconds)
 

@@ -107,6 +107,7 @@ def plan_clean(names: Collection[str] = (), *, caches: Iterable[Cache] | None = 
 
 def _find(cache: Cache, names: tuple[str, ...]) -> CacheFindings:
     try:
+        monitor.require_drive(cache)
         return _findings(cache, do_chore(cache, task="clean", step="find", **_order(cache, names)))
     except AWAY as error:
         return _skipped(cache, error)

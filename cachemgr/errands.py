@@ -109,7 +109,7 @@ def _until_done(child: "subprocess.Popen[str]") -> Iterator[Line]:
         yield line
         if "done" in line:
             return
-    message = f"The process that did the work ended without a word (exit status {child.wait()}). It is tried again."
+    message = f"The process that did the work ended without a word (exit status {child.wait()})."
     raise ErrandFailed(message, code="errand_died", is_permanent=False)
 
 

@@ -236,6 +236,9 @@ class TrashedRepo(models.Model):
         PURGING = "purging"
         EMPTIED = "emptied"
 
+    THERE = (State.TRASHED, State.RESTORING)
+    """What can come back. The second where its drive went away, until it is back or asked again."""
+
     cache = models.ForeignKey(Cache, on_delete=models.CASCADE, related_name="trashed")
     name = models.CharField(max_length=64, help_text="Of its own folder in the trash.")
     folder = models.CharField(max_length=255)

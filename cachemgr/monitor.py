@@ -73,9 +73,13 @@ def adopt_cache(cache: Cache, *, create: bool, replace: bool) -> CacheSnapshot:
     """Measures a saved cache, and makes its folder ours as far as the owner says so.
 
     `create` makes missing folders, also on the disk under an empty mount point. `replace` takes a drive whose marker
-    is missing or another than the known one. What is refused nevertheless is explained in the snapshot's message.
+    is missing or another than the known one. What is refused nevertheless is explained in the snapshot's message. A
+    drive that hangs costs a question, and not the time of a scan.
     """
     row = _fresh(cache)
+    asked = _ask(_Question(row, _request(row, adopt=None, make="no"), PROBE_SECONDS))
+    if asked.report.state == "unresponsive":
+        return describe(row, found=asked)
     wishes: dict[str, Any] = {"replace": replace}
     if create:
         wishes["make"] = "all"

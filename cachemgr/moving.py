@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
+from cachemgr import monitor
 from cachemgr.errands import Errand, finish, place_of
 from cachemgr.models import Cache
 
@@ -41,7 +42,9 @@ class MovePlan:
 
 
 def plan_move(source: Cache, target: Cache, *, folder: str, job: str = DRY_RUN) -> MovePlan:
-    """Reads both drives. Raises ErrandFailed: a cache is not there, a link leads out of it, ..."""
+    """Reads both drives. Raises CacheUnavailable; ErrandFailed: a link leads out of a cache, ..."""
+    for cache in (source, target):
+        monitor.require_drive(cache)
     done = finish(_step("plan", source, target, folder=folder, job=job))
     return MovePlan(
         source=source,

@@ -7,7 +7,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import transaction
 
-from cachemgr import advice, space
+from cachemgr import advice, space, trash
 from cachemgr.advice import Recommendation
 from cachemgr.errors import InsufficientSpace, InvalidCachePath
 from cachemgr.layout import repo_folder
@@ -95,16 +95,22 @@ def judge(
         lying_bytes=lying_bytes,
         rules=current_rules(),
     )
-    return replace(verdict, would_make_room=_who_would_make_room(verdict, cache=cache, measured=measured))
+    if verdict.sufficient or verdict.limiting_factor == "unavailable":
+        return verdict
+    places = _places_that_count(verdict, cache=cache, measured=measured)
+    return replace(verdict, would_make_room=_who_would_make_room(verdict, places), in_trash=trash.lying_in(places))
 
 
-def _who_would_make_room(verdict: Verdict, *, cache: Cache, measured: CacheSnapshot) -> tuple[Candidate, ...]:
-    """Models of that cache; where the disk alone is what binds, also of those that fill the same disk."""
-    if verdict.sufficient or verdict.limiting_factor not in {"limit", "disk"}:
+def _places_that_count(verdict: Verdict, *, cache: Cache, measured: CacheSnapshot) -> list[Cache]:
+    """That cache; where the disk alone is what binds, also those that fill the same disk."""
+    own = [] if cache._state.adding else [cache]
+    is_disk_alone = verdict.limiting_factor == "disk" and not verdict.is_above_limit
+    return [*own, *caches_on_disk_of(cache, measured)] if is_disk_alone else own
+
+
+def _who_would_make_room(verdict: Verdict, places: Sequence[Cache]) -> tuple[Candidate, ...]:
+    if verdict.limiting_factor == "inodes":
         return ()
-    places = [] if cache._state.adding else [cache]
-    if not verdict.is_above_limit:
-        places += caches_on_disk_of(cache, measured)
     found = [candidate for place in places for candidate in candidates_in(place)]
     return space.choose_to_free(found, shortfall_bytes=verdict.shortfall_bytes)
 

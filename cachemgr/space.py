@@ -106,11 +106,20 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Trashed:
+    """What lies in the trash: the numbers of its entries, and what their disk gets back when they are emptied."""
+
+    entries: tuple[int, ...] = ()
+    freed_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """`limiting_factor` is what leaves the least room: limit, disk, inodes, or unavailable.
 
     `shortfall_bytes` have to go before it fits: more than needed minus available where a cache is over its limit.
-    `would_make_room` are the models whose leaving would do, where it does not fit and such are known.
+    `would_make_room` are the models whose leaving would do, where it does not fit and such are known; `in_trash` is
+    what emptying the trash would give, be it enough or not.
     """
 
     figures: CacheFigures
@@ -125,6 +134,7 @@ class Verdict:
     limiting_factor: str
     message: str = ""
     would_make_room: tuple[Candidate, ...] = ()
+    in_trash: Trashed = Trashed()
 
     @property
     def is_above_limit(self) -> bool:

@@ -19,14 +19,12 @@ from cachemgr import locks, monitor, recovery
 from cachemgr.chores import AWAY, Weight, do_chore, weigh
 from cachemgr.errors import CacheUnavailable, ErrandFailed, InsufficientSpace, NotInTrash, PlaceTaken, RepoBusy
 from cachemgr.models import Cache, TrashedRepo
-from cachemgr.space import Verdict
-from cachemgr.stats import caches_on_disk_of
+from cachemgr.space import Trashed, Verdict
 
 logger = logging.getLogger(__name__)
 
 State = TrashedRepo.State
 Booked = TypeVar("Booked")
-_THERE = [State.TRASHED, State.RESTORING]  # the second where its drive went away, until it is back or asked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,8 @@ def weigh_entries(entries: Iterable[TrashedRepo]) -> list[Load]:
     by_cache: dict[Cache, list[TrashedRepo]] = {}
     for entry in sorted(entries, key=_age):
         by_cache.setdefault(entry.cache, []).append(entry)
+    for cache in by_cache:
+        monitor.require_drive(cache)
     loads = [
         Load(entry, weight)
         for cache, own in by_cache.items()
@@ -62,7 +62,13 @@ def _age(entry: TrashedRepo) -> tuple[datetime, int]:
 
 def entries() -> QuerySet[TrashedRepo]:
     """What can be restored, oldest first."""
-    return TrashedRepo.objects.filter(state__in=_THERE).select_related("cache__latest")
+    return TrashedRepo.objects.filter(state__in=TrashedRepo.THERE).select_related("cache__latest")
+
+
+def lying_in(caches: Iterable[Cache]) -> Trashed:
+    """As it was weighed when it left: no drive is asked."""
+    found = list(entries().filter(cache__in=caches))
+    return Trashed(tuple(entry.pk for entry in found), sum(entry.freed_bytes for entry in found))
 
 
 def find_entry(pk: int) -> TrashedRepo:
@@ -100,6 +106,7 @@ def put(cache: Cache, *, folder: str, title: str, remembered: dict[str, Any], we
 
 def check_restore(entry: TrashedRepo) -> None:
     """The dry run of `restore`: raises what that would raise now, and changes nothing."""
+    monitor.require_drive(entry.cache)
     with locks.exclusive(Path(entry.cache.path) / entry.folder), recovery.hold(entry):
         found = recovery.look(entry.cache)
     if entry.folder not in found.repos.get(entry.name, []):
@@ -111,6 +118,7 @@ def check_restore(entry: TrashedRepo) -> None:
 
 def restore(entry: TrashedRepo) -> None:
     """Puts it back in its place. Raises PlaceTaken, RepoBusy, NotInTrash, ErrandFailed, CacheUnavailable."""
+    monitor.require_drive(entry.cache)
     with locks.exclusive(Path(entry.cache.path) / entry.folder), recovery.hold(entry):
         _take(entry, State.RESTORING)
         _carry(entry, step="restore")
@@ -131,7 +139,7 @@ def empty(loads: Sequence[Load]) -> int:
 
 def _take(entry: TrashedRepo, state: State) -> None:
     """The row decides who of several does it."""
-    if not TrashedRepo.objects.filter(pk=entry.pk, state__in=_THERE).update(state=state):
+    if not TrashedRepo.objects.filter(pk=entry.pk, state__in=TrashedRepo.THERE).update(state=state):
         raise _not_there(entry)
     entry.state = state
 
@@ -188,14 +196,11 @@ def make_room(verdict: Verdict) -> int:
 
 
 def _weigh_what_helps(verdict: Verdict) -> list[Load]:
-    """The trash of that cache; where the disk binds, and no limit, also that of the others which fill the disk."""
-    cache = Cache.objects.select_related("latest").filter(path=verdict.figures.path).first()
-    if cache is None or verdict.limiting_factor not in {"limit", "disk"}:
+    """How many inodes it gives back is not known."""
+    if verdict.limiting_factor == "inodes":
         return []
-    is_disk_alone = verdict.limiting_factor == "disk" and not verdict.is_above_limit
-    others = caches_on_disk_of(cache, cache.latest) if is_disk_alone and cache.latest else []
     try:
-        return weigh_entries(entries().filter(cache__in=[cache, *others]))
+        return weigh_entries(entries().filter(pk__in=verdict.in_trash.entries))
     except AWAY:
         return []
 

@@ -1,7 +1,8 @@
 """`python -m cachemgr.hands`: one order in, lines out.
 
-The order is `{"task": name, ...}`. Lines: `{"stage", "bytes", "total"}` while it works, then `{"done": {...}}`, or
-`{"error": {"code", "message", "is_permanent"}}`. The other end of stdin is the master's life: without it, this ends.
+The order is `{"task": name, ...}`. Lines: `{"stage", "bytes", "total"}` while bytes move and `{"alive": true}` while a
+drive answers; then `{"done": {...}}`, or `{"error": {"code", "message", "is_permanent"}}`. The other end of stdin is
+the master's life: without it, this ends.
 """
 
 import importlib
@@ -13,6 +14,7 @@ import threading
 from typing import Any
 
 from cachemgr.hands.errors import as_trouble
+from cachemgr.hands.telling import pulse
 
 TASKS = ("find", "move", "verify", "trash", "clean")
 """Each is a module beside this one, with `run(order, say=...)`, which answers what is done."""
@@ -47,7 +49,8 @@ def _do(order: dict[str, Any]) -> dict[str, Any]:
         raise SystemExit(f"There is no task {task!r}: {', '.join(TASKS)}.")
     module = importlib.import_module(f"cachemgr.hands.{task}")
     try:
-        return {"done": module.run(order, say=say)}
+        with pulse.heard_by(say):
+            return {"done": module.run(order, say=say)}
     except Exception as error:
         trouble = as_trouble(error)
         told = {"code": trouble.code, "message": trouble.message, "is_permanent": trouble.is_permanent}

@@ -13,7 +13,7 @@ from cachemgr.hands.clearing import remove, rename
 from cachemgr.hands.errors import Trouble
 from cachemgr.hands.root import Root, open_root
 from cachemgr.hands.store import collect, is_stored
-from cachemgr.hands.telling import Say, Teller
+from cachemgr.hands.telling import Say
 from cachemgr.hands.unused import FINDERS, Finding, Inventory, Kept
 from cachemgr.hands.weighing import Scales, Weight, total_of
 from cachemgr.layout import STAGING
@@ -26,7 +26,7 @@ def run(order: Mapping[str, Any], *, say: Say) -> dict[str, Any]:
     steps = {"find": _find, "remove": _remove}
     with open_root(order["root"]) as root:
         _refuse_read_only(root)
-        return steps[order["step"]](root, order, say)
+        return steps[order["step"]](root, order)
 
 
 def _refuse_read_only(root: Root) -> None:
@@ -37,15 +37,12 @@ def _refuse_read_only(root: Root) -> None:
 # What could go
 
 
-def _find(root: Root, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
+def _find(root: Root, order: Mapping[str, Any]) -> dict[str, Any]:
     """Each class is weighed alone, and then all of them together: a file may have names in two."""
-    teller = Teller(say, stage="looking")
-    stock = Inventory(root, Kept.from_order(order), on_step=teller.tell)
+    stock = Inventory(root, Kept.from_order(order))
     found = {kind: stock.find(kind) for kind in _classes(order)}
-    classes = [_described(kind, _weighed(root, findings, teller)) for kind, findings in found.items()]
-    together = Scales(root, on_file=teller.tell).weigh(
-        path for findings in found.values() for each in findings for path in each.paths
-    )
+    classes = [_described(kind, _weighed(root, findings)) for kind, findings in found.items()]
+    together = Scales(root).weigh(path for findings in found.values() for each in findings for path in each.paths)
     return {"classes": classes, "weight": together.as_json(), "problem": stock.problem}
 
 
@@ -53,8 +50,8 @@ def _classes(order: Mapping[str, Any]) -> list[str]:
     return [kind for kind in FINDERS if kind in order["classes"]]
 
 
-def _weighed(root: Root, findings: Iterable[Finding], teller: Teller) -> list[tuple[Finding, Weight]]:
-    scales = Scales(root, on_file=teller.tell)
+def _weighed(root: Root, findings: Iterable[Finding]) -> list[tuple[Finding, Weight]]:
+    scales = Scales(root)
     return [(finding, scales.weigh(finding.paths)) for finding in findings]
 
 
@@ -77,24 +74,23 @@ def _described(kind: str, weighed: list[tuple[Finding, Weight]]) -> dict[str, An
 # Removing it
 
 
-def _remove(root: Root, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
+def _remove(root: Root, order: Mapping[str, Any]) -> dict[str, Any]:
     """Looks again before each class: what was wanted meanwhile is not found any more. Repos whose lock the master could
     not get are left alone."""
     allowed = {*order["folders"], ""}
     gone: dict[str, list[tuple[Finding, Weight]]] = {}
     for kind in _classes(order):
-        teller, gone[kind] = Teller(say, stage=kind), []
-        for finding in Inventory(root, Kept.from_order(order), on_step=teller.tell).find(kind):
-            scales = Scales(root, on_file=teller.tell)
-            weight = scales.weigh(finding.paths)  # just before: what went already has lost its names
-            if finding.folder in allowed and _take_away(root, finding, kind=kind, teller=teller):
+        gone[kind] = []
+        for finding in Inventory(root, Kept.from_order(order)).find(kind):
+            weight = Scales(root).weigh(finding.paths)  # just before: what went already has lost its names
+            if finding.folder in allowed and _take_away(root, finding, kind=kind):
                 gone[kind].append((finding, weight))
     total = total_of(weight for weighed in gone.values() for _, weight in weighed)
     classes = [_described(kind, weighed) for kind, weighed in gone.items()]
     return {"classes": classes, "weight": total.as_json(), "problem": ""}
 
 
-def _take_away(root: Root, finding: Finding, *, kind: str, teller: Teller) -> bool:
+def _take_away(root: Root, finding: Finding, *, kind: str) -> bool:
     """False for what somebody took into use since it was found."""
     root.still_there()
     if is_stored(finding.paths[0]):
@@ -104,7 +100,7 @@ def _take_away(root: Root, finding: Finding, *, kind: str, teller: Teller) -> bo
     for path in finding.paths:
         if kind == "superseded" and path == finding.paths[0]:
             path = _out_of_sight(root, path)
-        remove(root, path, on_file=teller.tell)
+        remove(root, path)
     return True
 
 

@@ -10,36 +10,36 @@ from itertools import groupby
 
 from cachemgr.hands.durable import settle, walk
 from cachemgr.hands.root import Root
+from cachemgr.hands.telling import pulse
 
 
-def remove(root: Root, path: str, *, on_file: Callable[[], object] = bool) -> None:
-    """A file, a link, or a folder with all that is in it. Safe to repeat: what is gone already is no error. `on_file`
-    hears of each name that went."""
+def remove(root: Root, path: str) -> None:
+    """A file, a link, or a folder with all that is in it. Safe to repeat: what is gone already is no error."""
     found = root.look_at(path)
     if found is None:
         return
     with root.parent(path) as (folder, name):
         if stat.S_ISDIR(found.st_mode):
-            _empty(folder, name, on_file=on_file)
-        _unname(folder, name, on_file=on_file)
+            _empty(folder, name)
+        _unname(folder, name)
         settle(folder)
 
 
-def _empty(folder: int, name: str, *, on_file: Callable[[], object]) -> None:
+def _empty(folder: int, name: str) -> None:
     """The deepest first, so that each folder is empty when its turn comes."""
-    for _, folders, names, descriptor in walk(folder, name):
+    for folders, names, descriptor in walk(folder, name):
         for each in (*names, *folders):
-            _unname(descriptor, each, on_file=on_file)
+            _unname(descriptor, each)
 
 
-def _unname(folder: int, name: str, *, on_file: Callable[[], object]) -> None:
+def _unname(folder: int, name: str) -> None:
     """By what it is at this moment: a folder that became a link loses the link."""
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             os.rmdir(name, dir_fd=folder)
         else:
             os.unlink(name, dir_fd=folder)
-        on_file()
+    pulse.beat()
 
 
 def remove_file(root: Root, path: str) -> None:
@@ -55,6 +55,7 @@ def remove_files(root: Root, paths: Iterable[str], *, on_file: Callable[[str], o
             for path in together:
                 with suppress(FileNotFoundError):
                     os.unlink(path.rpartition("/")[2], dir_fd=folder)
+                pulse.beat()
                 on_file(path)
 
 
@@ -81,6 +82,8 @@ def rename(root: Root, source: str, target: str) -> None:
 
 def make_folders(root: Root, path: str) -> None:
     """Each is on the disk before the next one is made in it."""
+    if root.has_folder(path):
+        return
     names = [name for name in path.split("/") if name]
     for depth in range(len(names)):
         with root.folder("/".join(names[:depth])) as above, suppress(FileExistsError):

@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from cachemgr.hands.telling import pulse
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_ASKED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF)  # filesystems that sync no folders say this
 
@@ -17,24 +20,42 @@ def settle(folder: int) -> None:
     except OSError as error:
         if error.errno not in _NOT_ASKED:
             raise
+    pulse.beat()
 
 
 def settle_tree(folder: int, name: str) -> None:
     """A folder and all folders below it, the deepest first."""
-    for _, _, _, descriptor in walk(folder, name):
+    for _, _, descriptor in walk(folder, name):
         settle(descriptor)
 
 
-def walk(folder: int, name: str) -> Iterator[tuple[str, list[str], list[str], int]]:
-    """As os.fwalk, the deepest first and no link followed: path, folders, other names, an open descriptor.
+def walk(folder: int, name: str) -> Iterator[tuple[list[str], list[str], int]]:
+    """The deepest first: the folders in a folder, its other names, and its open descriptor.
 
-    Unlike there, a folder that cannot be read is an error.
+    No link is followed, not even to see what it leads to: that may be a drive that hangs. A folder that cannot be read
+    is an error.
     """
+    try:
+        descriptor = os.open(name, _FOLDER, dir_fd=folder)
+    except NotADirectoryError:
+        return  # it became a link: what that leads to is not in it
+    try:
+        folders, others = _names_in(descriptor)
+        for each in folders:
+            yield from walk(descriptor, each)
+        yield folders, others, descriptor
+    finally:
+        os.close(descriptor)
 
-    def complain(error: OSError) -> None:
-        raise error
 
-    yield from os.fwalk(name, topdown=False, onerror=complain, follow_symlinks=False, dir_fd=folder)
+def _names_in(folder: int) -> tuple[list[str], list[str]]:
+    folders: list[str] = []
+    others: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            (folders if entry.is_dir(follow_symlinks=False) else others).append(entry.name)
+            pulse.beat()
+    return folders, others
 
 
 def create(folder: int, name: str) -> int:

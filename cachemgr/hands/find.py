@@ -12,6 +12,7 @@ from typing import Any
 
 from cachemgr.hands.manifests import read_known
 from cachemgr.hands.root import Root, open_root
+from cachemgr.hands.telling import pulse
 from cachemgr.layout import parse_repo_folder
 
 
@@ -43,6 +44,7 @@ def _in_repo(root: Root, folder: str, sizes: Mapping[str, int]) -> Iterator[tupl
 def _blobs(root: Root, path: str, sizes: Mapping[str, int]) -> Iterator[tuple[str, str]]:
     with root.folder(path) as blobs:
         for digest, size_bytes in sizes.items():
+            pulse.beat()
             with suppress(FileNotFoundError):
                 if _is_file(os.stat(digest, dir_fd=blobs, follow_symlinks=False), size_bytes):
                     yield digest, f"{path}/{digest}"

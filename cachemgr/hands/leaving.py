@@ -18,7 +18,6 @@ from cachemgr.hands.references import folders_in, repos_in, said_by
 from cachemgr.hands.root import Root, open_root
 from cachemgr.hands.staging import MANIFEST, Record, Staging
 from cachemgr.hands.survey import Move, refuse_alias
-from cachemgr.hands.telling import Teller
 from cachemgr.hands.tree import BLOBS, FILE, FOLDER, LINK, ODD, Tree, live_partials, read_tree
 from cachemgr.hands.troubles import target_incomplete
 from cachemgr.layout import TRASH
@@ -135,9 +134,7 @@ def _names_in(root: Root, folder: str) -> list[str]:
     return read_tree(root, folder).paths(FILE, LINK, ODD) if root.has_folder(folder) else []
 
 
-def abandon(
-    target: Root, staging: Staging | None, *, source: Mapping[str, Any] | None, teller: Teller
-) -> dict[str, Any]:
+def abandon(target: Root, staging: Staging | None, *, source: Mapping[str, Any] | None) -> dict[str, Any]:
     """Throws the job's copy away. Where it has its final name already, only beside a source that is whole: what may be
     the only whole copy stays. Safe to repeat. `source` is that cache's place, as for open_root."""
     if staging is None:
@@ -145,7 +142,7 @@ def abandon(
     record = staging.read_record()
     if record is not None:
         _take_back(target, staging, record, source=source)
-    staging.remove(on_file=teller.tell)
+    staging.remove()
     return {"removed": True}
 
 

@@ -23,7 +23,6 @@ from cachemgr.hands.root import open_root
 from cachemgr.hands.staging import Record, Staging, find_staging, open_staging, trial_folder
 from cachemgr.hands.survey import Move, Survey, job_of, open_move, survey_move
 from cachemgr.hands.taking import take_standing
-from cachemgr.hands.telling import Teller
 from cachemgr.hands.tree import read_tree
 from cachemgr.hands.troubles import target_exists
 from cachemgr.trial import FULL
@@ -34,7 +33,7 @@ Done = dict[str, Any]
 def run(order: dict[str, Any], *, say: Say) -> Done:
     name = str(order["step"])
     if name == "abandon":
-        return _abandon(order, say)
+        return _abandon(order)
     if name not in STEPS:
         raise Trouble(f"A move has no step {name!r}: {', '.join(STEPS)}.", code="bad_order")
     with open_move(order) as move:
@@ -44,10 +43,10 @@ def run(order: dict[str, Any], *, say: Say) -> Done:
             raise _explained(move, error) from error
 
 
-def _abandon(order: dict[str, Any], say: Say) -> Done:
+def _abandon(order: dict[str, Any]) -> Done:
     """The source need not be there, and is not needed unless the copy has its final name already."""
     with open_root(order["target"]) as target, find_staging(target, job=job_of(order)) as staging:
-        return abandon(target, staging, source=order.get("source"), teller=Teller(say, stage="abandoning"))
+        return abandon(target, staging, source=order.get("source"))
 
 
 def _plan(move: Move, say: Say) -> Done:

@@ -3,7 +3,7 @@ may come back."""
 
 import os
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cachemgr.hands.root import Root
@@ -32,11 +32,9 @@ class References:
         return theirs - self.used_beside(holders)
 
 
-def read_references(root: Root, *, on_repo: Callable[[], object] = bool) -> References:
-    """`on_repo` hears of each repo that is looked into."""
+def read_references(root: Root) -> References:
     found = References()
     for holder in _holders(root):
-        on_repo()
         try:
             tree = read_tree(root, holder)
         except OSError as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cachemgr.hands.errors import Trouble
+from cachemgr.hands.telling import pulse
 from cachemgr.marker import read_marker
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -99,11 +100,16 @@ def open_root(place: Mapping[str, Any]) -> Iterator[Root]:
 
 def _step(descriptor: int, name: str, *, make: bool) -> int:
     """One folder deeper. The folder that it comes from is closed only when that went well."""
-    if make:
+    try:
+        deeper = os.open(name, _FOLDER, dir_fd=descriptor)
+    except FileNotFoundError:
+        if not make:
+            raise
         with suppress(FileExistsError):
             os.mkdir(name, dir_fd=descriptor)
-    deeper = os.open(name, _FOLDER, dir_fd=descriptor)
+        deeper = os.open(name, _FOLDER, dir_fd=descriptor)
     os.close(descriptor)
+    pulse.beat()
     return deeper
 
 

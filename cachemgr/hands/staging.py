@@ -6,7 +6,7 @@ its final name by one rename. One process at a time works there.
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
@@ -93,9 +93,8 @@ class Staging:
         is_ours = found is not None and found.st_ino == record.inode and not record.is_taken
         return is_ours and not self.root.has_folder(self.repo(record.folder))
 
-    def remove(self, *, on_file: Callable[[], object] = bool) -> None:
-        """`on_file` hears of each name that went."""
-        clearing.remove(self.root, self.path, on_file=on_file)
+    def remove(self) -> None:
+        clearing.remove(self.root, self.path)
 
 
 @contextmanager

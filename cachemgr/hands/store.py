@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from cachemgr.hands.clearing import make_folders
@@ -53,16 +53,15 @@ def _has_mark(root: Root) -> bool:
 # For the trash
 
 
-def lend(root: Root, paths: Iterable[str], *, to: str, on_file: Callable[[], object] = bool) -> None:
+def lend(root: Root, paths: Iterable[str], *, to: str) -> None:
     """Second names for stored files, below `to`. Where a drive takes none, the store's own have to do."""
     for path in sorted(path for path in paths if is_stored(path)):
         make_folders(root, f"{to}/{path}".rpartition("/")[0])
         with suppress(OSError):
             _link(root, path, f"{to}/{path}")
-        on_file()
 
 
-def give_back(root: Root, tree: Tree, *, lent: str, place: str, on_file: Callable[[], object] = bool) -> None:
+def give_back(root: Root, tree: Tree, *, lent: str, place: str) -> None:
     """Before the repo is in its place again: the store has all that it leads to, and lists it as a user."""
     for path in tree.paths(LINK):
         stored = said_by(root, tree, path)
@@ -72,7 +71,6 @@ def give_back(root: Root, tree: Tree, *, lent: str, place: str, on_file: Callabl
                 if root.look_at(stored) is None and root.look_at(f"{lent}/{stored}") is not None:
                     _link(root, f"{lent}/{stored}", stored)
                 _add_user(folder, name, user=f"{place}/{path}")
-            on_file()
 
 
 def _link(root: Root, source: str, target: str) -> None:

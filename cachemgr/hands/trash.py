@@ -17,7 +17,7 @@ from cachemgr.hands.manifests import MANIFESTS
 from cachemgr.hands.references import folders_in, read_references, repos_in
 from cachemgr.hands.root import Root, open_root
 from cachemgr.hands.store import collect, give_back, is_stored, lend, stored_files
-from cachemgr.hands.telling import Say, Teller
+from cachemgr.hands.telling import Say
 from cachemgr.hands.tree import Tree, read_tree
 from cachemgr.hands.weighing import Scales
 from cachemgr.layout import TRASH, parse_repo_folder
@@ -32,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 def run(order: Mapping[str, Any], *, say: Say) -> dict[str, Any]:
     steps = {"weigh": _weigh, "put": _put, "restore": _restore, "purge": _purge, "look": _look}
     with open_root(order["root"]) as root:
-        return steps[order["step"]](root, order, say)
+        return steps[order["step"]](root, order)
 
 
 def _home_of(order: Mapping[str, Any]) -> str:
@@ -53,13 +53,12 @@ def _folder_of(order: Mapping[str, Any]) -> str:
 # What it would free
 
 
-def _weigh(root: Root, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
+def _weigh(root: Root, order: Mapping[str, Any]) -> dict[str, Any]:
     """`holders` are folders of repos, in their place or in the trash, in the order in which they would go. A stored
     file goes with the last of its users."""
     holders = [str(holder) for holder in order["holders"]]
-    teller = Teller(say, stage="weighing")
-    references = read_references(root, on_repo=teller.tell) if stored_files(root) else None
-    scales, gone, weights = Scales(root, on_file=teller.tell), frozenset[str](), []
+    references = read_references(root) if stored_files(root) else None
+    scales, gone, weights = Scales(root), frozenset[str](), []
     for holder in holders:
         gone |= {holder}
         also = references.used_by_none_but(gone) if references else frozenset[str]()
@@ -80,15 +79,14 @@ def _with_lists(stored: Any) -> list[str]:
 # Putting into the trash
 
 
-def _put(root: Root, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
+def _put(root: Root, order: Mapping[str, Any]) -> dict[str, Any]:
     """Safe to repeat: an attempt that was killed is finished."""
     folder, home = _folder_of(order), _home_of(order)
     if not root.has_folder(f"{home}/{folder}"):
         tree = _readable(root, folder)
         _refuse_live(root, tree)
         make_folders(root, home)
-        teller = Teller(say, stage="moving to the trash")
-        lend(root, _stored_by(root, folder, teller), to=home, on_file=teller.tell)
+        lend(root, _stored_by(root, folder), to=home)
         root.still_there()
         _rename(root, folder, f"{home}/{folder}")
     _take_along(root, _manifest_of(folder), f"{home}/manifest.json")
@@ -109,10 +107,10 @@ def _refuse_live(root: Root, tree: Tree) -> None:
         raise Trouble(message, code="model_busy")
 
 
-def _stored_by(root: Root, folder: str, teller: Teller) -> frozenset[str]:
+def _stored_by(root: Root, folder: str) -> frozenset[str]:
     if not stored_files(root):
         return frozenset()
-    return read_references(root, on_repo=teller.tell).uses.get(folder, frozenset())
+    return read_references(root).uses.get(folder, frozenset())
 
 
 def _rename(root: Root, source: str, target: str) -> None:
@@ -144,48 +142,46 @@ def _take_along(root: Root, source: str, target: str) -> None:
 # Out of it again
 
 
-def _restore(root: Root, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
+def _restore(root: Root, order: Mapping[str, Any]) -> dict[str, Any]:
     """Safe to repeat, as long as the place is free."""
-    folder, home, teller = _folder_of(order), _home_of(order), Teller(say, stage="restoring")
+    folder, home = _folder_of(order), _home_of(order)
     if root.has_folder(f"{home}/{folder}"):
         if root.look_at(folder) is not None:
             raise _taken(root, folder)
         root.still_there()
-        give_back(root, read_tree(root, f"{home}/{folder}"), lent=home, place=folder, on_file=teller.tell)
+        give_back(root, read_tree(root, f"{home}/{folder}"), lent=home, place=folder)
         _take_along(root, f"{home}/manifest.json", _manifest_of(folder))
         _rename(root, f"{home}/{folder}", folder)
     elif not root.has_folder(folder):
         raise Trouble(f"{folder} is not in the trash of {root.path} any more.", code="not_there")
-    remove(root, home, on_file=teller.tell)
+    remove(root, home)
     return {"folder": folder}
 
 
-def _purge(root: Root, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
+def _purge(root: Root, order: Mapping[str, Any]) -> dict[str, Any]:
     """For good, with the stored files that nobody else uses. Safe to repeat."""
-    home, teller = _home_of(order), Teller(say, stage="emptying")
+    home = _home_of(order)
     root.still_there()
-    for path in _stored_for_these_alone(root, frozenset(repos_in(root, home)), teller):
+    for path in _stored_for_these_alone(root, frozenset(repos_in(root, home))):
         collect(root, path)
-        teller.tell()
-    remove(root, home, on_file=teller.tell)
+    remove(root, home)
     return {}
 
 
-def _stored_for_these_alone(root: Root, holders: frozenset[str], teller: Teller) -> list[str]:
+def _stored_for_these_alone(root: Root, holders: frozenset[str]) -> list[str]:
     if not stored_files(root):
         return []
-    references = read_references(root, on_repo=teller.tell)
+    references = read_references(root)
     return sorted(path for path in references.used_by_none_but(holders) if is_stored(path))
 
 
 # What lies there
 
 
-def _look(root: Root, order: Mapping[str, Any], say: Say) -> dict[str, Any]:
+def _look(root: Root, order: Mapping[str, Any]) -> dict[str, Any]:
     """`entries` are the names in the trash with the repos in each, and when each was made, in seconds since 1970."""
-    entries, teller = [], Teller(say, stage="looking")
+    entries = []
     for name in folders_in(root, TRASH):
-        teller.tell()
         repos = [holder.rpartition("/")[2] for holder in repos_in(root, f"{TRASH}/{name}")]
         found = root.look_at(f"{TRASH}/{name}")
         entries.append({"name": name, "repos": repos, "made_at": found.st_mtime if found else 0.0})

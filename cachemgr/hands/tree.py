@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cachemgr.hands.root import Root
+from cachemgr.hands.telling import pulse
 from cachemgr.report import Partial
 from cachemgr.scan.partials import PARTIAL, find_live
 from cachemgr.scan.place import LeadsOutside, Place
@@ -78,6 +79,7 @@ def read_tree(root: Root, folder: str) -> Tree:
     place = Place(root.path, root.descriptor)
     for path in tree.paths(LINK):
         _follow(place, tree, path)
+        pulse.beat()
     return tree
 
 
@@ -96,6 +98,7 @@ def _walk(root: Root, folder: str) -> Iterator[tuple[str, Entry]]:
 def _entry(folder: int, name: str) -> Entry:
     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     text = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(status.st_mode) else ""
+    pulse.beat()
     return _described(status, text=text)
 
 

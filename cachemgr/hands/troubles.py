@@ -15,7 +15,7 @@ def target_corrupt(move: Move, name: str, what: str) -> Trouble:
 
 
 def source_changed(move: Move, name: str) -> Trouble:
-    message = f"{name} of {move.folder} changed in {move.source.path} while it was copied. It is tried again."
+    message = f"{name} of {move.folder} changed in {move.source.path} while it was copied."
     return Trouble(message, code="source_changed", is_permanent=False)
 
 
@@ -25,7 +25,7 @@ def target_exists(move: Move, why: str = "it has other files") -> Trouble:
 
 
 def not_staged(move: Move, name: str) -> Trouble:
-    message = f"{name} of job {move.job} is not whole in {move.target.path}. It is copied again."
+    message = f"{name} of job {move.job} is not whole in {move.target.path}."
     return Trouble(message, code="not_staged", is_permanent=False)
 
 

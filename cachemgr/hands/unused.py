@@ -55,11 +55,11 @@ class Kept:
 
 
 class Inventory:
-    """One look at a cache. Nobody's files are touched. `on_step` hears of each repo and file that is looked at."""
+    """One look at a cache. Nobody's files are touched."""
 
-    def __init__(self, root: Root, kept: Kept, *, on_step: Callable[[], object] = bool) -> None:
-        self.root, self.kept, self.now, self.on_step = root, kept, time.time(), on_step
-        self.references: References = read_references(root, on_repo=on_step)
+    def __init__(self, root: Root, kept: Kept) -> None:
+        self.root, self.kept, self.now = root, kept, time.time()
+        self.references: References = read_references(root)
 
     def find(self, kind: str) -> list[Finding]:
         return list(FINDERS[kind](self))
@@ -84,7 +84,6 @@ class Inventory:
 
     def is_old(self, path: str) -> bool:
         """Neither written nor renamed lately. A clock that was set back makes nothing old."""
-        self.on_step()
         found = self.root.look_at(path)
         return found is not None and self.age_of(found) >= self.kept.min_age_seconds
 

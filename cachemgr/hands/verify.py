@@ -2,7 +2,8 @@
 
 The order is `{"root": {"path", "uuid"}, "folder", "commit": one, or null for all, "digests": {name: [digest, size]},
 "rate_limit", "after", "budget_bytes"}`. A digest is known from the order, from the blob's name, or from the cache's own
-list. With a budget it stops early, and `next` is what to give as `after` to go on.
+list; `unknown` names the files that were read, and of which nobody knows it. With a budget it stops early, and `next`
+is what to give as `after` to go on: `<commit>/<name>` of the last file, as `shown`, in whose order they are read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,7 @@ class Claim:
 
     @property
     def key(self) -> str:
-        return f"{self.commit}/{self.name}"
+        return shown(f"{self.commit}/{self.name}")
 
 
 Finding = tuple[Claim, str]  # with the reason why it is bad, "" for a good one
@@ -79,6 +80,8 @@ def run(order: dict[str, Any], *, say: Say) -> dict[str, Any]:
         if not root.has_folder(folder):
             raise Trouble(f"{root.path} has no {folder}.", code="source_missing")
         claims = [*_claims(read_tree(root, folder), commit, _promised(order, commit), read_known(root, folder))]
+        if not claims:
+            raise Trouble(f"{root.path}/{folder} has no file of {commit or 'any commit'}.", code="source_missing")
         claims = [claim for claim in claims if claim.key > str(order.get("after") or "")]
         pace = Pace(say, stage="verifying", total_bytes=_size_bytes(claims), rate_limit=order.get("rate_limit"))
         found = _within(order.get("budget_bytes"), pace, claims, _Verifying(root, Pump(pace)))
@@ -116,15 +119,17 @@ def _done(found: list[Finding], *, size_bytes: int, is_end: bool) -> dict[str, A
     }
 
 
-def _describe(claim: Claim, reason: str) -> dict[str, str]:
-    return {"name": shown(claim.name), "commit": claim.commit, "digest": claim.digest, "reason": reason}
+def _describe(claim: Claim, reason: str) -> dict[str, Any]:
+    """With its promise: who asks again may give that along, should nobody else know it by then."""
+    promise = {"digest": claim.digest, "size_bytes": claim.size_bytes}
+    return {"name": shown(claim.name), "commit": claim.commit, **promise, "reason": reason}
 
 
 def _claims(tree: Tree, commit: str, promised: Known, known: Known) -> Iterator[Claim]:
     """All names of the wanted snapshots; then those that are promised, and not there."""
     wanted = f"{SNAPSHOTS}{commit}/" if commit else SNAPSHOTS
     paths = [path for path in tree.paths(FILE, LINK) if path.startswith(wanted) and is_in_snapshot(path)]
-    for name in sorted({path.removeprefix(SNAPSHOTS) for path in paths} | promised.keys()):
+    for name in sorted({path.removeprefix(SNAPSHOTS) for path in paths} | promised.keys(), key=shown):
         path = SNAPSHOTS + name
         end = tree.content(path)
         digest, size_bytes = promised.get(name) or (_own_digest(tree, known, path, end), known.get(name, ("", None))[1])

@@ -2,11 +2,12 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cachemgr.hands.durable import walk
 from cachemgr.hands.root import Root
+from cachemgr.hands.telling import pulse
 
 _BLOCK_BYTES = 512  # what st_blocks counts in, whatever the filesystem's own blocks are
 
@@ -37,10 +38,10 @@ def total_of(weights: Iterable[Weight]) -> Weight:
 
 class Scales:
     """Weighs one load after the other, as if each went before the next: a file with names in two loads counts for the
-    second, and the weights sum up to what all of them free. `on_file` hears of each name that is weighed."""
+    second, and the weights sum up to what all of them free."""
 
-    def __init__(self, root: Root, *, on_file: Callable[[], object] = bool) -> None:
-        self._root, self._on_file = root, on_file
+    def __init__(self, root: Root) -> None:
+        self._root = root
         self._names: dict[tuple[int, int], int] = {}
 
     def weigh(self, paths: Iterable[str]) -> Weight:
@@ -49,7 +50,6 @@ class Scales:
         for path in paths:
             for status in _each_below(self._root, path):
                 self._add(weight, status)
-                self._on_file()
         return weight
 
     def _add(self, weight: Weight, status: os.stat_result) -> None:
@@ -79,6 +79,7 @@ def _each_below(root: Root, path: str) -> Iterator[os.stat_result]:
 
 
 def _inside(folder: int, name: str) -> Iterator[os.stat_result]:
-    for _, folders, names, descriptor in walk(folder, name):
+    for folders, names, descriptor in walk(folder, name):
         for each in (*folders, *names):
             yield os.stat(each, dir_fd=descriptor, follow_symlinks=False)
+            pulse.beat()

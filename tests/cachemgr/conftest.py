@@ -89,15 +89,20 @@ class HungDrive:
 
     def slow_down(self) -> None:
         """It answers, but reading a model's folder takes until it may go on, and files come in slowly."""
-        self._slow.touch()
+        self._beside("slow").touch()
+
+    def answer_each_name_after(self, *, seconds: float) -> None:
+        """A cold disk with very many files: each look at a name takes that long."""
+        whole = self._beside("names.new")
+        whole.write_text(str(seconds))
+        whole.rename(self._beside("names"))
 
     def go_on(self) -> None:
-        self.flag.unlink(missing_ok=True)
-        self._slow.unlink(missing_ok=True)
+        for flag in (self.flag, self._beside("slow"), self._beside("names")):
+            flag.unlink(missing_ok=True)
 
-    @property
-    def _slow(self) -> Path:
-        return self.flag.with_name(f"{self.flag.name}.slow")
+    def _beside(self, way: str) -> Path:
+        return self.flag.with_name(f"{self.flag.name}.{way}")
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 Its files live in memory; it is spoken in FUSE's own protocol. While the flag file is there, it takes a request and does
 not answer it. The process that asked then sleeps in the kernel, where not even SIGKILL ends it: that is what a lost NAS
 does. While FLAG_FILE.slow is there, who reads a model's folder keeps waiting, and each piece of a file takes 30 ms: a
-drive that answers, slowly.
+drive that answers, slowly. FLAG_FILE.names has the seconds that each look at a name takes, while it is there.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -160,8 +161,9 @@ def mount(device: int, mount_point: str) -> None:
         raise OSError(ctypes.get_errno(), "mount")
 
 
-def serve(device: int, drive: MemoryDrive, *, hangs: Path, slow: Path) -> None:
+def serve(device: int, drive: MemoryDrive, *, flag: Path) -> None:
     held: list[bytes] = []
+    slow = flag.with_name(f"{flag.name}.slow")
     while True:
         while held and not slow.exists():
             reply(device, drive, held.pop())
@@ -171,12 +173,18 @@ def serve(device: int, drive: MemoryDrive, *, hangs: Path, slow: Path) -> None:
         _, opcode, _, node, *_ = HEAD.unpack_from(request)
         if opcode == DESTROY:
             return
-        while opcode != INIT and hangs.exists():
-            time.sleep(0.01)
+        delay(opcode, flag)
         if slow.exists() and dawdles(drive, opcode, node):
             held.append(request)
         elif opcode not in SILENT:
             reply(device, drive, request)
+
+
+def delay(opcode: int, flag: Path) -> None:
+    with suppress(FileNotFoundError):
+        time.sleep(float(flag.with_name(f"{flag.name}.names").read_text()) if opcode == LOOKUP else 0)
+    while opcode != INIT and flag.exists():
+        time.sleep(0.01)
 
 
 def dawdles(drive: MemoryDrive, opcode: int, node: int) -> bool:
@@ -199,10 +207,8 @@ if __name__ == "__main__":
     mount(fuse, sys.argv[1])
     sys.stdout.write("mounted\n")
     sys.stdout.flush()
-    flag = Path(sys.argv[2])
     try:
-        memory = MemoryDrive(takes_links="--no-links" not in sys.argv)
-        serve(fuse, memory, hangs=flag, slow=flag.with_name(f"{flag.name}.slow"))
+        serve(fuse, MemoryDrive(takes_links="--no-links" not in sys.argv), flag=Path(sys.argv[2]))
     except OSError as gone:
         if gone.errno != errno.ENODEV:  # unmounted
             raise

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachemgr.advice import Recommendation, recommend, ways_out
-from cachemgr.space import CacheFigures, Candidate, Pool, Rules, Verdict, check_space
+from cachemgr.space import CacheFigures, Candidate, Pool, Rules, Trashed, Verdict, check_space
 from tests.cachemgr.test_space import SIZES, any_figures
 
 GB, MB = 10**9, 10**6
@@ -145,6 +145,18 @@ def test_where_nothing_fits_it_says_who_would_make_room() -> None:
     assert of_two(full, verdict("secondary")).would_make_room == ()
 
 
+def test_where_nothing_fits_it_says_whose_trash_would_give_way() -> None:
+    full = verdict("primary", free_gb=FULL)
+    enough, too_little = (replace(full, in_trash=Trashed((3,), freed_bytes=size)) for size in (GB, GB - 1))
+    found = of_two(enough, verdict("secondary", free_gb=FULL))
+    assert found.verdict is None and found.reason.endswith(
+        "It would if the trash of the primary cache were emptied, as registering it there does: that frees 1.0 GB."
+    )
+    no_inodes = verdict("primary", pools=(Pool(400 * GB, 0, inodes_free=3),))
+    for other in (too_little, replace(no_inodes, in_trash=enough.in_trash), verdict("primary", state="missing")):
+        assert "trash" not in of_two(other, verdict("secondary", free_gb=FULL)).reason
+
+
 def test_of_no_cache_nothing_is_recommended() -> None:
     found = recommend([], speeds=NO_SPEEDS)
     assert (found.verdict, found.ranking, found.would_make_room) == (None, (), ())
@@ -185,6 +197,24 @@ def test_a_refusal_offers_the_other_cache_a_move_a_removal_and_a_higher_limit() 
             "sentence": "Remove old and older: that frees 3.0 GB.",
         },
     ]
+
+
+@pytest.mark.parametrize(
+    ("refused", "size_bytes", "sentence"),
+    [
+        (REFUSED, GB, "Empty the trash there: that frees 1.0 GB."),
+        (REFUSED, 5 * 10**8, "Empty the trash there: that frees 500 MB of the 1.0 GB that are lacking."),
+        (
+            verdict("primary", pools=(Pool(400 * GB, 0, inodes_free=3),)),
+            5 * 10**8,
+            "Empty the trash there: that frees 500 MB.",
+        ),
+    ],
+)
+def test_a_refusal_offers_the_trash_with_what_it_holds(refused: Verdict, size_bytes: int, sentence: str) -> None:
+    first, *others = ways(replace(refused, in_trash=Trashed((3, 5), size_bytes)))
+    assert first == {"action": "empty_trash", "entries": [3, 5], "frees_bytes": size_bytes, "sentence": sentence}
+    assert others == ways(refused)
 
 
 @pytest.mark.parametrize(

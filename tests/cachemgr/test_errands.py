@@ -10,6 +10,7 @@ from cachemgr import errands
 from cachemgr.errands import Errand, finish
 from cachemgr.errors import CacheUnavailable, ErrandFailed
 from tests.cachemgr.conftest import HungDrive
+from tests.processes import command_of, is_over
 from tests.registry.downloading import wait_for
 
 
@@ -33,9 +34,7 @@ def children() -> list[psutil.Process]:
 
 
 def hanging() -> list[psutil.Process]:
-    return [
-        child for child in children() if child.status() != psutil.STATUS_ZOMBIE and "cachemgr.hands" in child.cmdline()
-    ]
+    return [child for child in children() if not is_over(child) and "cachemgr.hands" in command_of(child)]
 
 
 def test_its_lines_are_heard_and_its_end_is_the_answer() -> None:
@@ -54,6 +53,12 @@ def test_one_that_is_silent_for_too_long_is_ended_and_its_drives_are_named() -> 
         finish(errand(lines=1, ends=False), quiet_seconds=0.5)
     assert (failed.value.code, failed.value.is_permanent) == ("stalled", False)
     assert time.monotonic() - began < 5 and not children()
+
+
+def test_one_that_dies_is_told_of_without_a_promise_that_only_a_job_can_give() -> None:
+    with pytest.raises(ErrandFailed, match=r"ended without a word \(exit status -9\)\.$") as failed:
+        finish(errand(lines=10, ends=True), on_line=lambda _: children()[0].kill())
+    assert (failed.value.code, failed.value.is_permanent) == ("errand_died", False)
 
 
 def test_what_a_listener_raises_ends_it() -> None:
@@ -91,9 +96,10 @@ def test_a_drive_that_hangs_costs_one_process_however_often_it_is_worked_on(
     for again in (look(hung_drive.path), look(hung_drive.path, tmp_path)):
         with pytest.raises(CacheUnavailable, match=f"{hung_drive.path} does not answer"):
             finish_soon(again)
-    assert len(hanging()) == 1 and finish_soon(look(tmp_path))["entries"] == []
+    (stuck,) = hanging()
+    assert finish_soon(look(tmp_path))["entries"] == []
     hung_drive.go_on()
-    wait_for(lambda: not hanging())
+    wait_for(lambda: is_over(stuck))
     assert finish_soon(look(hung_drive.path))["entries"] == []
 
 
@@ -108,6 +114,7 @@ def test_of_two_drives_of_which_one_hangs_each_can_still_be_worked_on_alone(
     assert finish_soon(look(tmp_path))["entries"] == []
     with pytest.raises(CacheUnavailable):
         finish_soon(look(tmp_path, hung_drive.path))
+    (stuck,) = hanging()
     hung_drive.go_on()
-    wait_for(lambda: not hanging())
+    wait_for(lambda: is_over(stuck))
     assert finish_soon(look(tmp_path, hung_drive.path))["entries"] == []

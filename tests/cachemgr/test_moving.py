@@ -45,7 +45,7 @@ def test_a_plan_says_what_moves_and_the_steps_do_it(caches: tuple[Cache, Cache])
     finish(moving.publish(plan))
     assert finish(moving.leave(fast, big, folder=FOLDER, job="17"))["kept"] == []
     assert everything(Path(big.path, FOLDER)) == before
-    assert names(Path(fast.path)) == [".homelab-cache.json"]
+    assert names(Path(fast.path)) == [".homelab", ".homelab-cache.json"] and litter(Path(fast.path)) == []
 
 
 @pytest.mark.parametrize("is_published", [False, True])

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from cachemgr import chores, errands, monitor, recovery, trash
 from cachemgr.chores import Weight
-from cachemgr.errors import ErrandFailed
+from cachemgr.errors import CacheUnavailable, ErrandFailed
 from cachemgr.hands.errors import Trouble
 from cachemgr.models import Cache, TrashedRepo
 from cachemgr.tasks import tend_trash
@@ -41,7 +41,7 @@ def test_a_drive_that_vanished_loses_nothing_and_gets_nothing(caches, mount) -> 
     assert error.value.code == "cache_unavailable"
     TrashedRepo.objects.update(removed_at=timezone.now() - timedelta(days=99))
     tend_trash()
-    with pytest.raises(ErrandFailed):
+    with pytest.raises(CacheUnavailable):
         trash.restore(trash.find_entry(old.pk))
     assert list(path.iterdir()) == [] and picture(twin) == before
     mount(path, bind=twin)
@@ -61,7 +61,7 @@ def test_another_drive_at_the_same_path_is_not_touched(primary, mount) -> None:
     stranger.mkdir(parents=True)
     before = picture(path)
     for attempt in (lambda: put(primary), empty_all, lambda: trash.restore(trash.entries()[0])):
-        with pytest.raises(ErrandFailed, match="marker"):
+        with pytest.raises(chores.AWAY, match="marker"):
             attempt()
     recovery.recover()
     assert picture(path) == before and stranger.is_dir() and trash.entries().count() == 1
@@ -122,6 +122,19 @@ def test_links_in_a_repo_are_moved_and_emptied_as_links(primary, canary) -> None
     put(primary)
     empty_all()
     assert picture(canary) == before and not repo.exists()
+
+
+@pytest.mark.root
+def test_a_link_to_a_drive_that_hangs_is_weighed_and_emptied_without_a_look_at_where_it_leads(
+    primary, hung_drive, monkeypatch
+) -> None:
+    monkeypatch.setattr(chores.do_chore, "__kwdefaults__", {"quiet_seconds": 5.0})
+    repo = make_cached_repo(Path(primary.path), "org/m", files=loadable_files())
+    (repo / "out").symlink_to(hung_drive.path)
+    (repo / "blobs" / "out").symlink_to(hung_drive.path / "file")
+    hung_drive.hang()
+    put(primary)
+    assert empty_all() > 0 and not repo.exists()
 
 
 @pytest.mark.parametrize("place", [".homelab", ".homelab/trash"])

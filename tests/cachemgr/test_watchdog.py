@@ -26,6 +26,7 @@ from homelab.launch import programs
 from tests.cachemgr.broker import Broker, running_broker
 from tests.cachemgr.clock import make_clock
 from tests.e2e.server import PROJECT, make_environment, wait_for
+from tests.processes import command_of, is_over
 
 MEASURE = "cachemgr.tasks.measure_caches"
 THIN = "cachemgr.tasks.thin_history"
@@ -129,13 +130,6 @@ class Running:
         return min(forks, key=psutil.Process.create_time, default=None)
 
 
-def command_of(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.NoSuchProcess:
-        return []
-
-
 @pytest.fixture(scope="module")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("empty")
@@ -179,7 +173,7 @@ def test_when_beat_is_killed_the_worker_measures_by_itself_and_says_so(make_site
         wait_for(lambda: len(site.measurements()) >= 4)
         beat = wait_for(worker.beat)
         beat.kill()
-        wait_for(lambda: not beat.is_running() or beat.status() == psutil.STATUS_ZOMBIE)
+        wait_for(lambda: is_over(beat))
         wait_for(lambda: worker.has_said(STANDS_IN))
         last_of_beat = site.measurements()[-1]
         wait_for(lambda: site.measurements()[-1] > last_of_beat)

@@ -51,8 +51,7 @@ if __name__ == "__main__":
     mount(fuse, sys.argv[1])
     sys.stdout.write("mounted\n")
     sys.stdout.flush()
-    never = Path(sys.argv[1]).with_name("never")
     try:
-        serve(fuse, OneCaseDrive(), hangs=never, slow=never)
+        serve(fuse, OneCaseDrive(), flag=Path(sys.argv[1]).with_name("never"))
     except OSError:
         sys.exit(0)  # unmounted

@@ -3,7 +3,6 @@
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -202,22 +201,16 @@ def test_giving_up_never_removes_what_may_be_the_only_whole_copy(trip: Trip, los
 SLOW = "unlinkat:delay_enter=200000"
 
 
-def signs_of_life(lines: list[dict[str, Any]]) -> set[tuple[Any, ...]]:
-    """Lines that are not the same: a job whose figures stand still for a minute is given up."""
-    assert "done" in lines[-1]
-    return {(line["stage"], line.get("bytes")) for line in lines[:-1]}
-
-
 def test_a_source_that_is_removed_slowly_is_told_of_as_it_goes(trip: Trip) -> None:
     lines = strained(published(trip), "leave", SLOW)
-    assert len(signs_of_life(lines)) >= 3
-    assert not (trip.source / FOLDER).exists()
-    told = [line["bytes"] for line in lines[:-1]]
-    assert told == sorted(told) and told[-1] <= lines[-2]["total"]
+    assert "done" in lines[-1] and not (trip.source / FOLDER).exists()
+    figures = [line for line in lines if "bytes" in line]
+    told = [line["bytes"] for line in figures]
+    assert len(set(told)) >= 3 and told == sorted(told) and told[-1] <= figures[-1]["total"]
 
 
 def test_a_copy_that_is_thrown_away_slowly_is_told_of_as_it_goes(trip: Trip) -> None:
     trip.do("stage")
     lines = strained(trip, "abandon", SLOW)
-    assert len(lines) >= 4 and all(line["stage"] == "abandoning" for line in lines[:-1])
+    assert len(lines) >= 4 and all(line == {"alive": True} for line in lines[:-1])
     assert lines[-1] == {"done": {"removed": True}} and litter(trip.target) == []

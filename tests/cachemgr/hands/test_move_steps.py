@@ -11,6 +11,7 @@ from tests.cachemgr.hands.trips import (
     FILES,
     FOLDER,
     Trip,
+    child,
     contents,
     everything,
     fill,
@@ -57,6 +58,15 @@ def test_a_ref_that_is_written_in_place_later_changes_in_one_place_alone(near_tr
     (near_trip.source / FOLDER / "refs" / "main").write_text("c" * 40)
     assert (near_trip.moved / "refs" / "main").read_text() == "b" * 40
     assert near_trip.do("leave")["kept"] == ["refs/main"]
+
+
+def test_each_folder_is_made_once(near_trip: Trip, tmp_path: Path) -> None:
+    log = tmp_path / "calls"
+    watching = ("strace", "-f", "-qq", "-e", "trace=mkdir,mkdirat", "-o", log)
+    with child("move", near_trip.order("stage"), *watching) as process:
+        assert '"done"' in process.stdout.read()
+    calls = log.read_text().splitlines()
+    assert calls and [call for call in calls if not call.endswith("= 0")] == []
 
 
 def test_two_mounts_of_one_filesystem_are_copied_between(near_trip: Trip, mount: Callable[..., Path]) -> None:

@@ -53,7 +53,13 @@ def test_a_flipped_bit_names_the_file_and_its_digest(tmp_path: Path) -> None:
     blob = weights(fill(tmp_path))
     flip(blob)
     assert check(tmp_path)["bad"] == [
-        {"name": "model.safetensors", "commit": COMMIT, "digest": blob.name, "reason": "hash_mismatch"}
+        {
+            "name": "model.safetensors",
+            "commit": COMMIT,
+            "digest": blob.name,
+            "size_bytes": None,
+            "reason": "hash_mismatch",
+        }
     ]
 
 
@@ -66,9 +72,8 @@ def test_each_name_of_a_bad_file_is_named(tmp_path: Path) -> None:
 def test_a_blob_that_is_gone_is_missing_under_the_digest_that_its_link_says(tmp_path: Path) -> None:
     blob = weights(fill(tmp_path))
     blob.unlink()
-    assert check(tmp_path)["bad"] == [
-        {"name": "model.safetensors", "commit": COMMIT, "digest": blob.name, "reason": "missing"}
-    ]
+    (told,) = check(tmp_path)["bad"]
+    assert (told["name"], told["digest"], told["reason"]) == ("model.safetensors", blob.name, "missing")
 
 
 def test_what_the_hub_promises_is_compared_with_names_sizes_and_bytes(tmp_path: Path) -> None:
@@ -84,7 +89,9 @@ def test_what_the_hub_promises_is_compared_with_names_sizes_and_bytes(tmp_path: 
         "other.txt": [hashlib.sha256(b"124").hexdigest(), 3],
         "absent.txt": ["e" * 64, 7],
     }
-    assert bad(check(tmp_path, digests=digests)) == [
+    found = check(tmp_path, digests=digests)
+    assert {each["name"]: (each["digest"], each["size_bytes"]) for each in found["bad"]}["absent.txt"] == ("e" * 64, 7)
+    assert bad(found) == [
         ("absent.txt", "missing"),
         ("other.txt", "hash_mismatch"),
         ("short.txt", "wrong_size"),
@@ -141,6 +148,25 @@ def test_a_budget_is_kept_and_the_next_time_goes_on_from_there(tmp_path: Path) -
     assert sum(seen) == len(FILES) and len(seen) > 2
 
 
-def test_a_repo_that_is_not_there_is_no_sound_one(tmp_path: Path) -> None:
+def test_a_name_that_is_no_text_is_told_as_one_and_gone_on_from(tmp_path: Path) -> None:
+    snapshot = fill(tmp_path) / "snapshots" / COMMIT
+    names = ["B\udcff.txt", "B\udcfe.txt"]
+    for name in names:
+        (snapshot / name).write_bytes(b"odd")
+    seen, after = [], ""
+    while True:
+        found = check(tmp_path, after=after, budget_bytes=1)
+        seen += found["unknown"]
+        after = found["next"]
+        assert after.isprintable() and after.isascii()
+        if not after:
+            break
+    assert seen == ["B\\udcfe.txt", "B\\udcff.txt"]
+
+
+def test_a_repo_or_a_commit_that_is_not_there_is_no_sound_one(tmp_path: Path) -> None:
     with pytest.raises(Trouble, match="has no models--org--m"):
         check(tmp_path)
+    fill(tmp_path)
+    with pytest.raises(Trouble, match="has no file of " + "e" * 40):
+        check(tmp_path, commit="e" * 40)
