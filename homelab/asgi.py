@@ -1,4 +1,5 @@
-"""The ASGI application: the gate, then the engine pool's life, then Django (which knows no lifespan)."""
+"""The ASGI application: the gate, then the engine pool's life, then the gateway's door, then Django (which knows no
+lifespan)."""
 
 import asyncio
 import logging
@@ -84,8 +85,10 @@ def make_application() -> Gate:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "homelab.settings")
     # Django types its handler for dicts; ASGI allows any mapping, and every server sends a dict.
     django_application = cast(Application, get_asgi_application())
+    from inference.openai.door import Door  # its modules, too, want Django to be set up
+
     return Gate(
-        PoolLife(django_application, make_pool=_make_pool),
+        PoolLife(Door(django_application), make_pool=_make_pool),
         port=settings.PORT,
         allowed_hosts=settings.ALLOWED_HOSTS,
         own_addresses=[] if settings.HOST in WILDCARDS else [settings.HOST],

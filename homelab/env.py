@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from homelab.durations import parse_duration
+
 _COMMENT = re.compile(r"\s+#.*$")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
-_DURATION = re.compile(r"(-1|\d+)(s|m|h)?")
 _BOOLEANS = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
-_SECONDS = {"s": 1, "m": 60, "h": 3600, None: 1}
 
 
 def load_env_file(path: Path) -> None:
@@ -89,13 +89,13 @@ class Reader:
             raise wrong(name, text, "on or off")
         return _BOOLEANS[text]
 
-    def duration_seconds(self, name: str, default: str) -> int:
+    def duration_seconds(self, name: str, default: str) -> float:
         """`5m`, `300`, `2h`; -1 is for ever."""
         text = self.text(name, default)
-        match = _DURATION.fullmatch(text)
-        if match is None:
+        seconds = parse_duration(text)
+        if seconds is None:
             raise wrong(name, text, "seconds, or a number with s, m or h such as 5m, or -1 for ever")
-        return int(match[1]) * (_SECONDS[match[2]] if match[1] != "-1" else 1)
+        return seconds
 
     def web_address(self, name: str) -> str:
         """`http://` or `https://` with a host, or "" for none."""

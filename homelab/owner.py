@@ -3,12 +3,16 @@
 The owner is a real account (the admin's history names it) without a password, made when it is first needed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from io import BytesIO
+from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
-from django.contrib.auth import get_user_model
+from django.contrib.auth import get_user, get_user_model
 from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
@@ -24,7 +28,7 @@ class NotSignedIn(HomelabError):
     status = 401
 
 
-def is_local(request: HttpRequest) -> bool:
+def is_local(request: Any) -> bool:
     """True when the gate saw all four signs of a request from this machine, and the owner trusts these."""
     scope = getattr(request, "scope", {})
     return settings.LOCAL_TRUST and bool(scope.get("homelab.local"))
@@ -44,6 +48,14 @@ def may_act(request: HttpRequest) -> None:
     """Raises NotSignedIn unless the owner, or an account of the admin, asks. For views that are not DRF's."""
     if not (request.user.is_authenticated and request.user.is_staff):
         raise NotSignedIn("Sign in at /admin/login/ first: LOCAL_TRUST is off.")
+
+
+def may_call(scope: MutableMapping[str, Any]) -> None:
+    """The same, for what is answered before Django's middleware: a signed-in browser brings its session along."""
+    request = ASGIRequest(scope, BytesIO())
+    SessionMiddleware(lambda _: HttpResponse()).process_request(request)
+    request.user = get_user(request)
+    may_act(request)
 
 
 class LocalOwnerMiddleware:

@@ -9,9 +9,9 @@ from typing import Any
 
 import django_stubs_ext
 import environ
-from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
 
+from homelab.beat import beat_schedule
 from homelab.env import Reader, load_env_file, wrong
 
 django_stubs_ext.monkeypatch()  # ModelForm[...] and the like, at run time too
@@ -89,6 +89,7 @@ HF_TOKEN = env.text("HF_TOKEN")
 
 # Engines
 KEEP_ALIVE_SECONDS = env.duration_seconds("KEEP_ALIVE", "5m")
+ENGINE_STANDBY = env.boolean("ENGINE_STANDBY", default=False)
 MAX_QUEUED_REQUESTS = env.integer("MAX_QUEUED_REQUESTS", 64, minimum=1, maximum=10_000)
 
 # Who may come in: see homelab/gate.py
@@ -200,39 +201,7 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_ROUTES = {"registry.tasks.run_job": {"queue": "transfers"}}
-CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
-    "measure every cache": {
-        "task": "cachemgr.tasks.measure_caches",
-        "schedule": CACHE_MONITOR_INTERVAL_SECONDS,
-        # A worker that was away wakes up to one measurement, not to one for each beat that it missed.
-        "options": {"expires": CACHE_MONITOR_INTERVAL_SECONDS * 0.9},
-    },
-    "send again what the webhook did not take": {
-        "task": "cachemgr.tasks.send_events",
-        "schedule": 60,
-        "options": {"expires": 55},
-    },
-    "thin the history of the caches": {
-        "task": "cachemgr.tasks.thin_history",
-        "schedule": 24 * 3600,
-        "options": {"expires": 3600},
-    },
-    "end what was cut short in the trash, and empty what lay there long enough": {
-        "task": "cachemgr.tasks.tend_trash",
-        "schedule": 3600,
-        "options": {"expires": 3500},
-    },
-    "read models again at night": {
-        "task": "registry.tasks.scrub",
-        "schedule": crontab(hour="3", minute="30"),
-        "options": {"expires": 4 * 3600},
-    },
-    "queue again what lost its worker": {
-        "task": "registry.tasks.reconcile_jobs",
-        "schedule": 60,
-        "options": {"expires": 55},
-    },
-}
+CELERY_BEAT_SCHEDULE = beat_schedule(monitor_seconds=CACHE_MONITOR_INTERVAL_SECONDS)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["homelab.owner.LocalOwnerAuthentication", "homelab.owner.SessionSignIn"],
@@ -255,7 +224,7 @@ SPECTACULAR_SETTINGS = {
         "ModelStatusEnum": "registry.models.ModelRegistry.Status",
         "JobStateEnum": "registry.models.Job.State",
         "JobKindEnum": "registry.models.Job.Kind",
-        "LoadStatusEnum": ["loaded", "loading"],
+        "LoadStatusEnum": ["loaded", "loading", "unloaded", "failed"],
     },
 }
 

@@ -26,6 +26,7 @@ urlpatterns = [
     path("api/", include("inference.urls")),
     path("api/", include("registry.urls")),
     path("v1/", include("inference.openai.urls")),
+    path("models", include("inference.router_urls")),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
 ]

@@ -17,7 +17,7 @@ from unfold.decorators import action, display
 from cachemgr.models import Cache
 from cachemgr.units import format_bytes
 from homelab.errors import HomelabError
-from registry import changes, checkups, jobs, removal_page, services
+from registry import changes, checkups, jobs, removal_page, services, serving
 from registry.forms import RegisterModelForm
 from registry.models import Job, ModelRegistry
 
@@ -40,7 +40,10 @@ _FORM = (
     "pinned",
     "download",
 )
-_FACTS = ("model_name", "hf_path", "status", "progress", "error", "place", "size", "revision", "use", "created_at")
+_PLACE = ("cache_location", "cache_path", "pinned")
+_NEXT_LOAD = "A model that is in memory keeps what it was loaded with: a change counts from its next load."
+_FACTS_OF_FILES = ("place", "size", "revision", "reading")
+_FACTS = ("model_name", "hf_path", "status", "progress", "error", *_FACTS_OF_FILES, "use", "created_at")
 
 
 @admin.register(ModelRegistry)
@@ -67,7 +70,11 @@ class ModelRegistryAdmin(ModelAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         if obj is None:
             return [(None, {"fields": _FORM})]
-        return [(None, {"fields": _FACTS}), ("Settings", {"fields": ("cache_location", "cache_path", "pinned")})]
+        return [
+            (None, {"fields": _FACTS}),
+            ("Settings", {"fields": _PLACE}),
+            ("Serving", {"fields": serving.COLUMNS, "description": _NEXT_LOAD}),
+        ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         return () if obj is None else _FACTS
@@ -93,11 +100,14 @@ class ModelRegistryAdmin(ModelAdmin):
 
     def _change(self, request: HttpRequest, obj: ModelRegistry) -> None:
         """Another place begins a move: the row itself says where the files are, until they are elsewhere."""
-        wanted = {"cache_location": obj.cache_location, "cache_path": obj.cache_path, "pinned": obj.pinned}
+        wanted = {name: getattr(obj, name) for name in (*_PLACE, *serving.COLUMNS)}
         obj.refresh_from_db()
+        is_served_anew = any(getattr(obj, name) != wanted[name] for name in serving.COLUMNS)
         job = changes.change(obj, wanted)
         if job is not None:
             messages.success(request, changes.describe(obj, job))
+        if is_served_anew:
+            messages.info(request, _NEXT_LOAD)
 
     def _run_submit_line(self, request: HttpRequest, obj: ModelRegistry) -> None:
         for each in self.get_actions_submit_line(request, str(obj.pk)):
@@ -186,6 +196,10 @@ class ModelRegistryAdmin(ModelAdmin):
     def size(self, obj: ModelRegistry) -> str:
         return format_bytes(obj.size_bytes) if obj.size_bytes is not None else "unknown"
 
+    @display(description="Read again")
+    def reading(self, obj: ModelRegistry) -> str:
+        return checkups.describe_reading(obj)
+
     @display(description="State", ordering="status", label=_MODEL_COLORS)
     def state(self, obj: ModelRegistry) -> str:
         return obj.status
@@ -211,7 +225,7 @@ class ModelRegistryAdmin(ModelAdmin):
 class JobAdmin(ModelAdmin):
     """Work that runs, waits, or is over. Live where it runs."""
 
-    list_display = ("model", "kind", "drives", "state_label", "progress", "attempt", "created_at", "error_message")
+    list_display = ("title", "kind", "drives", "state_label", "progress", "attempt", "created_at", "error_message")
     list_filter = ("state", "kind")
     list_select_related = ("model", "source", "target")
     list_before_template = "registry/live.html"
@@ -232,14 +246,18 @@ class JobAdmin(ModelAdmin):
     @admin.action(description="Cancel", permissions=["view"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         for job in queryset:
-            with_sentence(request, lambda job=job: jobs.cancel_job(job), done=f"The {job.kind} of {job.model} ends.")
+            with_sentence(request, lambda job=job: jobs.cancel_job(job), done=f"The {job.kind} of {job.title} ends.")
 
     @admin.action(description="Try again", permissions=["view"])
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         for job in queryset:
             with_sentence(
-                request, lambda job=job: jobs.retry_job(job), done=f"The {job.kind} of {job.model} is queued again."
+                request, lambda job=job: jobs.retry_job(job), done=f"The {job.kind} of {job.title} is queued again."
             )
+
+    @display(description="Model", ordering="model_name")
+    def title(self, obj: Job) -> str:
+        return obj.title
 
     @display(description="Drives")
     def drives(self, obj: Job) -> str:

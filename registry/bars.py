@@ -13,8 +13,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from cachemgr.units import format_bytes, format_duration
 from homelab.shell import ShellCommand
 from registry import jobs
+from registry.download_plan import DownloadPlan, FilePlan
+from registry.download_serializers import DownloadPlanSerializer
+from registry.job_serializers import JobSerializer
 from registry.models import Job
-from registry.serializers import JobSerializer
+from registry.tidying import describe_kept
 
 LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 4.0
@@ -39,7 +42,7 @@ class JobBars:
     def show(self, job: Job) -> None:
         if job.pk not in self._lines:
             self._lines[job.pk] = self.progress.add_task("", total=100, facts="")
-        name = f"{job.pk} {job.kind} [bold]{escape(job.model.model_name)}[/bold]"
+        name = f"{job.pk} {job.kind} [bold]{escape(job.title)}[/bold]"
         facts = escape(facts_of(job))
         color = _COLORS.get(Job.State(job.state))
         shown = f"[{color}]{facts}[/{color}]" if color else facts
@@ -52,7 +55,7 @@ def facts_of(job: Job) -> str:
         return ", ".join(_running(job))
     if job.state == Job.State.QUEUED:
         return _waiting(job)
-    return f"{job.state}: {job.error_message}" if job.error_message else str(job.state)
+    return _ended(job)
 
 
 def _running(job: Job) -> list[str]:
@@ -68,8 +71,13 @@ def _running(job: Job) -> list[str]:
 def _waiting(job: Job) -> str:
     seconds = (job.not_before - timezone.now()).total_seconds()
     if seconds > 0:
-        return f"tried again in {format_duration(seconds)}, after: {job.error_message}"
+        return f"waits {format_duration(seconds)}: {job.error_message}"
     return "ending" if job.shall_end else "waits for its turn"
+
+
+def _ended(job: Job) -> str:
+    facts = f"{job.state}: {job.error_message}" if job.error_message else str(job.state)
+    return f"{facts}; {describe_kept(job.kept)}" if job.kept else facts
 
 
 def follow_job(job: Job, *, console: Console, is_hidden: bool) -> Job:
@@ -104,6 +112,22 @@ class WorkCommand(ShellCommand):
             self.console.print(outcome(job))
         if job.state in bad:
             sys.exit(1)
+
+    def show_plan(self, plan: DownloadPlan) -> None:
+        """Instead of the job."""
+        if self.as_json:
+            return self.print_json(DownloadPlanSerializer(plan).data)
+        self.console.print("\n".join([*map(_line, plan.files), _sum(plan)]))
+
+
+def _line(each: FilePlan) -> str:
+    source = f" from {each.source.name} in {each.source.cache.path}" if each.source else ""
+    resumed = f", {format_bytes(each.resumed_bytes)} of it are there" if each.resumed_bytes else ""
+    return f"{each.way:<8}{format_bytes(each.file.size_bytes):>9}  {each.file.name}{source}{resumed}"
+
+
+def _sum(plan: DownloadPlan) -> str:
+    return f"{format_bytes(plan.fetched_bytes)} of {format_bytes(plan.snapshot.size_bytes)} would come from the Hub."
 
 
 def _is_forgotten(job: Job) -> bool:

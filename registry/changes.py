@@ -4,16 +4,19 @@ from typing import Any
 
 from cachemgr import services as caches
 from cachemgr.models import Cache
-from registry import moves, services
+from registry import moves, services, serving
 from registry.models import Job, ModelRegistry
 
 
 def change(model: ModelRegistry, values: dict[str, Any]) -> Job | None:
-    """`values`: cache_location, cache_path, pinned. Answers the job of a move that this begins."""
+    """`values`: cache_location, cache_path, pinned, and what serving.COLUMNS names; checked already. Answers the job of
+    a move that this begins."""
     job = _replace(model, values) if "cache_location" in values or "cache_path" in values else None
-    if "pinned" in values:
-        model.pinned = values["pinned"]
-        model.save(update_fields=["pinned"])
+    columns = {name: values[name] for name in ("pinned", *serving.COLUMNS) if name in values}
+    if columns:
+        for name, value in columns.items():
+            setattr(model, name, value)
+        model.save(update_fields=list(columns))
     return job
 
 

@@ -1,6 +1,7 @@
-"""How each content of a model comes to its cache: it lies there, is linked, copied from a drive of ours, or fetched."""
+"""How each content of a model comes to its cache: it lies there, is linked, copied from a drive of ours, or fetched; or
+it is replaced, where it lies there and is bad."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ from cachemgr.report import FileReport
 from registry.hub import HubFile, HubSnapshot
 from registry.placing import Need, missing_contents
 
-Way = Literal["present", "link", "copy", "fetch"]
+Way = Literal["present", "link", "copy", "fetch", "replace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,12 @@ class DownloadPlan:
 
     @property
     def need(self) -> Need:
-        """A link within the cache takes no room."""
-        here = [each for each in self.files if each.way in {"present", "link"}]
+        """A link within the cache takes no room, and what is replaced no more than it has."""
+        here = [each for each in self.files if each.way in {"present", "link", "replace"}]
         return Need(
             size_bytes=self.size_bytes("copy", "fetch"),
             file_count=len(self.files) - len(here),
-            present_bytes=self.size_bytes("present", "link"),
+            present_bytes=self.size_bytes("present", "link", "replace"),
             present_files=len(here),
         )
 
@@ -68,7 +69,8 @@ class DownloadPlan:
     @property
     def fetched_bytes(self) -> int:
         """What the Hub would send."""
-        return self.size_bytes("fetch") - sum(each.resumed_bytes for each in self.files if each.way == "fetch")
+        from_hub = [each for each in self.files if each.way in {"fetch", "replace"}]
+        return sum(each.file.size_bytes - each.resumed_bytes for each in from_hub)
 
 
 def missing_weights(snapshot: HubSnapshot, *, lying: Sequence[FileReport]) -> dict[str, int]:
@@ -80,19 +82,24 @@ def missing_weights(snapshot: HubSnapshot, *, lying: Sequence[FileReport]) -> di
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What is known of the drives: the repo's whole files, sizes of its unfinished ones by digest, and files with the
-    wanted digests anywhere."""
+    wanted digests anywhere. `bad` are digests that the last verification of the lying files found to be wrong."""
 
     lying: Sequence[FileReport]
     partials: Mapping[str, int]
     elsewhere: Mapping[str, Lying]
+    bad: Container[str] = ()
 
 
 def choose_ways(snapshot: HubSnapshot, *, cache: Cache, findings: Findings) -> tuple[FilePlan, ...]:
     missing = {file.digest for file in missing_contents(snapshot, lying=findings.lying)}
     return tuple(
-        _choose(file, cache=cache, findings=findings) if file.digest in missing else FilePlan(file, "present")
+        _choose(file, cache=cache, findings=findings) if file.digest in missing else _stay(file, bad=findings.bad)
         for file in snapshot.contents
     )
+
+
+def _stay(file: HubFile, *, bad: Container[str]) -> FilePlan:
+    return FilePlan(file, "replace" if file.digest in bad else "present")
 
 
 def _choose(file: HubFile, *, cache: Cache, findings: Findings) -> FilePlan:

@@ -19,12 +19,13 @@ class SourceSerializer(serializers.Serializer[FilePlan]):
 
 
 class FilePlanSerializer(serializers.Serializer[FilePlan]):
-    """One content, by one of its names."""
+    """One content, by one of its names. `replace`: it lies there, and is bad by the last verification: it is fetched
+    again."""
 
     name = serializers.CharField(source="file.name")
     size_bytes = serializers.IntegerField(source="file.size_bytes")
     digest = serializers.CharField(source="file.digest")
-    way = serializers.ChoiceField(["present", "link", "copy", "fetch"])
+    way = serializers.ChoiceField(["present", "link", "copy", "fetch", "replace"])
     resumed_bytes = serializers.IntegerField()
     taken_from = SourceSerializer(source="source", allow_null=True)
 

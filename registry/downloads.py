@@ -2,7 +2,7 @@
 
 import logging
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,15 @@ _LOCK_SECONDS = 5.0
 
 def plan_download(model: ModelRegistry, *, revision: str = "", use_drives: bool = True) -> DownloadPlan:
     """Asks the drives and the Hub; changes nothing but the cache's measurement. `revision` is the wanted one if it is
-    not given; without `use_drives`, all comes from the Hub. Raises CacheUnavailable, HubError."""
+    not given; without `use_drives`, all comes from the Hub. Nothing is read: of bad files it knows what the last
+    verification found. Raises CacheUnavailable, HubError."""
     cache = services.cache_of(model)
     monitor.require_drive(cache, writable=True)
     monitor.measure_cache(cache)
     cache.refresh_from_db()
     ref = revision or model.wanted_revision
     snapshot = ask_hub(model.hf_path, revision=ref, wait_seconds=HUB_SECONDS)
-    findings = _look_around(cache, snapshot, use_drives=use_drives)
+    findings = replace(_look_around(cache, snapshot, use_drives=use_drives), bad=_known_bad(model))
     return DownloadPlan(cache, snapshot, ref, choose_ways(snapshot, cache=cache, findings=findings))
 
 
@@ -59,13 +60,18 @@ def _look_around(cache: Cache, snapshot: HubSnapshot, *, use_drives: bool) -> Fi
     return Findings(lying, ours, find_contents(sizes, near=cache))
 
 
+def _known_bad(model: ModelRegistry) -> set[str]:
+    """Digests of contents that lie there, and are not what they have to be."""
+    return {each.get("digest", "") for each in model.damaged if each["reason"] != "missing"}
+
+
 # The work of a job
 
 
 def download(job: Job, *, report: Report) -> None:
     """The work of a download job; of a repair too, which brings what is bad or missing of the very commit that lies
     there."""
-    model = job.model
+    model = services.model_of(job)
     revision = model.revision if job.kind == Job.Kind.REPAIR else ""
     report(stage="planning", bytes_done=0, bytes_total=job.bytes_total)
     with locks.shared(services.home_of(model), wait_seconds=_LOCK_SECONDS):
@@ -82,12 +88,18 @@ def download(job: Job, *, report: Report) -> None:
 def clean_up(job: Job) -> None:
     """After one that ended early. Who cancels wants the room back; what failed is gone on with by the next one."""
     job.refresh_from_db(fields=["cancel_requested"])
-    if not job.cancel_requested or job.started_at is None:
+    if not job.cancel_requested or job.started_at is None or job.target is None:
         return
-    cache = services.cache_of(job.model)
-    monitor.require_drive(cache)
-    finish(Errand("registry.fetch", {"forget": repo_folder(job.model.hf_path), "root": place_of(cache)}))
-    monitor.measure_cache(cache)
+    monitor.require_drive(job.target)
+    finish(Errand("registry.fetch", {"forget": repo_folder(job.hf_path), "root": place_of(job.target)}))
+    monitor.measure_cache(job.target)
+
+
+def begin_again(job: Job) -> None:
+    """What is ready stays usable while it is checked."""
+    model = services.model_of(job)
+    if model.status != ModelRegistry.Status.READY:
+        model.mark(ModelRegistry.Status.DOWNLOADING)
 
 
 def _bring(model: ModelRegistry, plan: DownloadPlan, *, report: Report) -> DownloadPlan:
@@ -130,7 +142,14 @@ def _settle(model: ModelRegistry, plan: DownloadPlan) -> None:
     with transaction.atomic():
         caches.release(model.owner_key)
         _note_ready(model, revision, cache=plan.cache)
-        folders.note_whole(plan.cache, model.hf_path, commit=revision.commit)
+        unproven = _left_unproven(model, plan)
+        folders.note_whole(plan.cache, model.hf_path, commit=revision.commit, unproven=unproven)
+
+
+def _left_unproven(model: ModelRegistry, plan: DownloadPlan) -> list[str]:
+    """Files in that commit's folder that the Hub does not tell of: the download proves the others."""
+    told = {file.name for file in plan.snapshot.files}
+    return [name for name in model.unproven if model.revision == plan.snapshot.commit and name not in told]
 
 
 def _note_ready(model: ModelRegistry, revision: RevisionReport, *, cache: Cache) -> None:

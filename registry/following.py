@@ -59,7 +59,7 @@ def _with_manners(errand: Errand) -> Errand:
 
 
 def stalled() -> ErrandFailed:
-    message = f"Not a byte moved for {STALL_SECONDS:.0f} s. It is tried again."
+    message = f"Not a byte moved for {STALL_SECONDS:.0f} s."
     return ErrandFailed(message, code="stalled", is_permanent=False)
 
 

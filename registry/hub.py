@@ -93,8 +93,8 @@ def _explain_passing(response: Any, *, repo_id: str) -> HubError:
     """An answer that may be another one later."""
     status = response.status_code if response is not None else 0
     seconds = retry_after_seconds(response)
-    when = f"in {seconds:.0f} s, as it asks" if seconds else "later"
-    message = f"The Hub answered {status} for {repo_id}. It is tried again {when}."
+    wish = f", and asks to be left alone for {seconds:.0f} s" if seconds else ""
+    message = f"The Hub answered {status} for {repo_id}{wish}."
     code = "hub_rate_limited" if status == 429 else "hub_error"
     return HubError(message, code=code, is_permanent=False, details={"retry_after_seconds": seconds})
 

@@ -1,6 +1,6 @@
 """The queue of long work: the database is the queue, and a message to a worker is a wake-up only."""
 
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, Self
 
@@ -9,7 +9,8 @@ from django.db import IntegrityError, models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from cachemgr.models import Cache
+from cachemgr.history import KEPT_FOR
+from cachemgr.models import Cache, TrashedRepo
 from registry import leases
 
 
@@ -29,7 +30,15 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.filter(state=Job.State.RUNNING)
 
     def for_display(self) -> Self:
-        return self.select_related("model", "source", "target")
+        return self.select_related("model", "source", "target", "trashed")
+
+    def outdated(self) -> Self:
+        """Ended so long ago that nobody needs them as history."""
+        return self.exclude(state__in=Job.OPEN).filter(finished_at__lt=timezone.now() - KEPT_FOR)
+
+    def ask_to_end(self) -> int:
+        """Whoever runs them hears of it; those that wait are due, to clean up."""
+        return self.update(cancel_requested=True, not_before=timezone.now())
 
     def abandoned(self) -> "list[Job]":
         """Running, but nobody holds them any more."""
@@ -37,7 +46,8 @@ class JobQuerySet(models.QuerySet["Job"]):
 
 
 class Job(models.Model):
-    """One row for one long piece of work. A worker claims it with a conditional UPDATE and holds a lease.
+    """One row for one long piece of work. A worker claims it with a conditional UPDATE and holds a lease. Afterwards it
+    is history, also of a model that is gone.
 
     queued --claim--> running --> done
      ^  ^                |------> cancelled
@@ -64,9 +74,14 @@ class Job(models.Model):
     FROM_HUB = frozenset({Kind.DOWNLOAD, Kind.REPAIR})
 
     kind = models.CharField(max_length=16, choices=Kind)
-    model = models.ForeignKey("registry.ModelRegistry", on_delete=models.CASCADE, related_name="jobs")
+    model = models.ForeignKey(
+        "registry.ModelRegistry", null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs"
+    )
+    model_name = models.CharField(max_length=96, help_text="Of its model when it was asked for.")
+    hf_path = models.CharField("Hub repo", max_length=200, help_text="Whose folder it works in.")
     source = models.ForeignKey(Cache, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
     target = models.ForeignKey(Cache, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    trashed = models.ForeignKey(TrashedRepo, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
     options = models.JSONField(default=dict, blank=True)
     state = models.CharField(max_length=16, choices=State, default=State.QUEUED)
     stage = models.CharField(max_length=32, blank=True, help_text="What it does now: planning, downloading, verifying.")
@@ -104,12 +119,30 @@ class Job(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} of {self.model} ({self.state})"
+        return f"{self.kind} of {self.title} ({self.state})"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if self._state.adding:
             self.pair = self.drive_pair
+        if self._state.adding and self.model is not None:
+            self.model_name, self.hf_path = self.model.model_name, self.model.hf_path
         super().save(*args, **kwargs)
+
+    @property
+    def title(self) -> str:
+        """What the user calls its model, or called it when it was removed."""
+        return self.model_name if self.model is None else self.model.model_name
+
+    @property
+    def trash(self) -> int | None:
+        """The number of the entry that a removal made, as long as it can come back from the trash."""
+        is_there = self.trashed is not None and self.trashed.state in TrashedRepo.THERE
+        return self.trashed_id if is_there else None
+
+    @property
+    def kept(self) -> list[str]:
+        """What a move left at its source, as paths in the repo's folder: files that are not what was moved."""
+        return list(self.options.get("kept", []))
 
     @property
     def is_open(self) -> bool:
@@ -226,8 +259,7 @@ class Job(models.Model):
 
     def _leave(self, **values: Any) -> bool:
         is_left = self._ours().update(lease_owner="", lease_expires_at=None, rate=0, **values) == 1
-        with suppress(Job.DoesNotExist):  # it went with its model, which was removed
-            self.refresh_from_db()
+        self.refresh_from_db()
         return is_left
 
 

@@ -3,14 +3,14 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Container
+from collections.abc import AsyncIterator
 
 from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Max, Q
 
+from registry.job_serializers import JobSerializer
 from registry.models import Job
-from registry.serializers import JobSerializer
 
 LOOK_SECONDS = 0.5
 _QUIET_SECONDS = 10.0
@@ -29,17 +29,9 @@ class JobWatch:
         is_watched = Q(state__in=Job.OPEN) | Q(pk__in=list(self._seen)) | Q(pk__gt=self._newest)
         stamps = dict(Job.objects.filter(is_watched).values_list("pk", "updated_at"))
         news = [pk for pk, stamp in stamps.items() if pk not in self._seen or self._seen[pk].updated_at != stamp]
-        jobs = list(Job.objects.for_display().filter(pk__in=news).order_by("pk")) if news else []
-        changed = [*self._gone(stamps), *jobs]
+        changed = list(Job.objects.for_display().filter(pk__in=news).order_by("pk")) if news else []
         self._remember(changed)
         return changed
-
-    def _gone(self, still_there: Container[int]) -> list[Job]:
-        """Those that went with their model, as they are now: a removal has done what it was for."""
-        gone = [job for pk, job in sorted(self._seen.items()) if pk not in still_there]
-        for job in gone:
-            job.state = Job.State.DONE if job.kind == Job.Kind.REMOVE else Job.State.CANCELLED
-        return gone
 
     def _remember(self, jobs: list[Job]) -> None:
         for job in jobs:

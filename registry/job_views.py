@@ -13,9 +13,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from registry import jobs
+from registry.job_serializers import JobQuestionSerializer, JobSerializer
 from registry.job_stream import stream_jobs
 from registry.models import Job
-from registry.serializers import JobQuestionSerializer, JobSerializer
 from registry.services import find_job
 
 _MOST_JOBS = 100

@@ -14,7 +14,7 @@ from homelab.errors import HomelabError
 from registry import checkups, downloads, folders, moves, removal
 from registry.errors import Cancelled, Interrupted, NotNow
 from registry.models import Job, ModelRegistry
-from registry.services import cache_path_of, give_up_download, wake_worker
+from registry.services import give_up_download, model_of, wake_worker
 
 logger = logging.getLogger(__name__)
 
@@ -28,22 +28,23 @@ stopping = threading.Event()
 
 
 def _leave_alone(job: Job) -> None:
-    """For work that leaves nothing half done."""
+    """For work that leaves nothing half done, and of which a model's row says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """What a kind of job does. `run(job, report=)` goes on from wherever an earlier attempt left it. `clean_up(job)`
     takes back what is half done when it ends early; it can be asked twice, and `job.started_at` is None where nothing
-    ever began."""
+    ever began. `begin_again(job)` makes the model's row say that it is tried again, or raises NotNow."""
 
     run: Callable[..., None]
     clean_up: Callable[[Job], None] = _leave_alone
+    begin_again: Callable[[Job], None] = _leave_alone
 
 
 WORK = {
-    Job.Kind.DOWNLOAD: Work(downloads.download, downloads.clean_up),
-    Job.Kind.MOVE: Work(moves.move, moves.clean_up),
+    Job.Kind.DOWNLOAD: Work(downloads.download, downloads.clean_up, downloads.begin_again),
+    Job.Kind.MOVE: Work(moves.move, moves.clean_up, moves.begin_again),
     Job.Kind.VERIFY: Work(checkups.verify),
     Job.Kind.REPAIR: Work(checkups.repair, downloads.clean_up),
     Job.Kind.REMOVE: Work(removal.finish),
@@ -102,7 +103,7 @@ def _work(job: Job) -> None:
 
 
 def _database_away(error: OperationalError) -> ErrandFailed:
-    message = f"The database did not take what the job wrote down ({error}). It is tried again."
+    message = f"The database did not take what the job wrote down ({error})."
     return ErrandFailed(message, code="database_unavailable", is_permanent=False)
 
 
@@ -111,21 +112,18 @@ def _fail_or_retry(job: Job, error: HomelabError) -> None:
     if job.shall_end:
         return _end(job, Job.State.CANCELLED)
     if error.code in _WAITS:
-        return _wait(job, error)
+        return _wait(job, error, pause=_WAITS[error.code], leave=job.hand_back)
     may_help = isinstance(error, ErrandFailed) and not error.is_permanent
     if not may_help or job.attempt >= _FEW_ATTEMPTS.get(error.code, Job.MAX_ATTEMPTS):
         return _end(job, Job.State.FAILED, code=error.code, message=error.message)
     pause = pause_after(job.attempt, asked_seconds=error.details.get("retry_after_seconds", 0))
-    logger.warning("Job %s waits %s after: %s", job.pk, pause, error.message)
-    if job.put_back(pause=pause, error_code=error.code, error_message=error.message):
-        wake_worker(job, pause=pause)
+    _wait(job, error, pause=pause, leave=job.put_back)
 
 
-def _wait(job: Job, error: HomelabError) -> None:
-    """That costs it no attempt."""
-    pause = _WAITS[error.code]
+def _wait(job: Job, error: HomelabError, *, pause: timedelta, leave: Callable[..., bool]) -> None:
+    """Here alone it is sure that there is another try: whoever failed cannot know."""
     logger.warning("Job %s waits %s: %s", job.pk, pause, error.message)
-    if job.hand_back(pause=pause, error_code=error.code, error_message=error.message):
+    if leave(pause=pause, error_code=error.code, error_message=f"{error.message} It is tried again."):
         wake_worker(job, pause=pause)
 
 
@@ -142,7 +140,7 @@ def _end(job: Job, state: Job.State, *, code: str = "", message: str = "") -> No
     status = ModelRegistry.Status.FAILED if state == Job.State.FAILED else ModelRegistry.Status.REGISTERED
     with transaction.atomic():
         if job.close(state, error_code=code, error_message=f"{message} {left_over}".strip()):
-            give_up_download(job.model, status=status, error=message)
+            give_up_download(job, status=status, error=message)
 
 
 def _clean_up(job: Job) -> str:
@@ -170,12 +168,12 @@ def cancel_job(job: Job) -> Job:
     """One that never began ends at once. Another is told, ends within seconds, and takes back what is half done. Raises
     NotNow."""
     if job.committed and job.is_open:
-        raise NotNow(f"Job {job.pk} cannot be cancelled any more: {job.model} is in its new place already.")
+        raise NotNow(f"Job {job.pk} cannot be cancelled any more: {job.title} is in its new place already.")
     if not job.is_open:
         raise NotNow(f"Job {job.pk} is {job.state} already.")
     if job.take_unbegun():
         _end(job, Job.State.CANCELLED)
-    elif Job.objects.open().filter(pk=job.pk).update(cancel_requested=True, not_before=timezone.now()):
+    elif Job.objects.open().filter(pk=job.pk).ask_to_end():
         wake_worker(job)
     job.refresh_from_db()
     return job
@@ -189,33 +187,13 @@ def retry_job(job: Job) -> Job:
     places = [cache for cache in (job.source, job.target) if cache is not None]
     if job.is_open or job.state == Job.State.DONE:
         raise NotNow(f"Job {job.pk} is {job.state}: only a job that failed or was cancelled is tried again.")
-    with folders.change(job.model, *places, is_alone=job.kind == Job.Kind.MOVE):
+    with folders.change(model_of(job), *places, is_alone=job.kind == Job.Kind.MOVE):
         if not ended.update(**fresh, **emptied):
             raise NotNow(f"Job {job.pk} is tried again already.")
-        _refuse_strayed(job)
-        _expect_download(job)
+        WORK[Job.Kind(job.kind)].begin_again(job)
     transaction.on_commit(lambda: wake_worker(job))
     job.refresh_from_db()
     return job
-
-
-def _refuse_strayed(job: Job) -> None:
-    """What a move began is of no use once the model was set to another place. Raises NotNow."""
-    if job.kind != Job.Kind.MOVE:
-        return
-    if job.source is None or job.target is None:
-        raise NotNow(f"Job {job.pk} cannot be tried again: one of its caches was removed from the list.")
-    at_source = ModelRegistry.objects.in_folder(job.source, job.model.hf_path)
-    if job.committed and at_source.exists():
-        raise NotNow(f"Job {job.pk} has only to remove the files in {job.source.path}, which are in use there again.")
-    if not job.committed and not at_source.filter(pk=job.model_id).exists():
-        place = cache_path_of(job.model)
-        raise NotNow(f"Job {job.pk} moves {job.model} from {job.source.path}, but it is in {place} now. Move it anew.")
-
-
-def _expect_download(job: Job) -> None:
-    if job.kind == Job.Kind.DOWNLOAD and job.model.status != ModelRegistry.Status.READY:
-        job.model.mark(ModelRegistry.Status.DOWNLOADING)
 
 
 # Looking after all
@@ -231,6 +209,12 @@ def reconcile() -> int:
     for job in due:
         wake_worker(job)
     return len(due)
+
+
+def forget_outdated() -> int:
+    """Answers how many. What waits or runs stays, however old it is."""
+    count, _ = Job.objects.outdated().delete()
+    return count
 
 
 def _take_back(job: Job) -> None:

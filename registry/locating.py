@@ -1,11 +1,8 @@
 """Where a model's files are at this second: the row says which cache, the drive says what lies there."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from django.db.models import F
-from django.utils import timezone
 
 from cachemgr import locks
 from cachemgr.errors import CacheUnavailable, RepoBusy
@@ -16,6 +13,7 @@ from registry.adoption import choose_loadable, mark_ready
 from registry.errors import ModelDamaged, ModelNotDownloaded
 from registry.models import Job, ModelRegistry
 from registry.services import cache_of, home_of
+from registry.serving import ServingSettings
 
 _LOOK_SECONDS = 30.0  # a hard disk that sleeps takes about ten
 _LOCK_SECONDS = 2.0  # files go in less, if they go one by one: a rename takes no time
@@ -26,7 +24,8 @@ _IN_WORK = {ModelRegistry.Status.DOWNLOADING, ModelRegistry.Status.MOVING}  # a 
 @dataclass(frozen=True, slots=True)
 class LocatedModel:
     """A model that can be loaded. `home` is the repo folder that its row named, `snapshot_path` is where it was found:
-    elsewhere, if a move is open and the drive of its home is away. Both absolute; sizes in bytes."""
+    elsewhere, if a move is open and the drive of its home is away. Both absolute; sizes in bytes. `cache_location` and
+    `cache_path` say in which cache it was found."""
 
     pk: int
     model_name: str
@@ -34,6 +33,9 @@ class LocatedModel:
     snapshot_path: Path
     size_bytes: int
     is_pinned: bool
+    serving: ServingSettings
+    cache_location: str
+    cache_path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,15 @@ def refuse_damaged(model: ModelRegistry) -> None:
         raise ModelDamaged(message, details={"bad": model.damaged})
 
 
-def homes_of(pks: Iterable[int]) -> dict[int, Path]:
-    """The repo folders that these rows name now; one query."""
-    return {model.pk: home_of(model) for model in ModelRegistry.objects.filter(pk__in=list(pks))}
+def look_again(located: Sequence[LocatedModel]) -> dict[int, LocatedModel]:
+    """Those whose rows still name the same home, by pk, with the pin and the settings that they have now. One query."""
+    rows = ModelRegistry.objects.in_bulk([each.pk for each in located])
+    at_home = [each for each in located if each.pk in rows and home_of(rows[each.pk]) == each.home]
+    return {each.pk: _up_to_date(each, rows[each.pk]) for each in at_home}
+
+
+def _up_to_date(located: LocatedModel, model: ModelRegistry) -> LocatedModel:
+    return replace(located, is_pinned=model.pinned, serving=model.serving_settings)
 
 
 def _find(model: ModelRegistry) -> HeldModel:
@@ -92,7 +100,7 @@ def _find(model: ModelRegistry) -> HeldModel:
 
 def _ends_of_move(model: ModelRegistry) -> Iterator[Cache]:
     """Of any row with these files: a move takes them all along."""
-    moves = Job.objects.open().filter(model__hf_path=model.hf_path, kind=Job.Kind.MOVE)
+    moves = Job.objects.open().filter(hf_path=model.hf_path, kind=Job.Kind.MOVE)
     for job in moves.select_related("source", "target"):
         yield from (cache for cache in (job.source, job.target) if cache is not None)
 
@@ -121,7 +129,7 @@ def _hold_in(cache: Cache, model: ModelRegistry) -> HeldModel:
     except BaseException:
         lock.release()
         raise
-    return HeldModel(_located(model, folder=folder, revision=revision), lock)
+    return HeldModel(_located(model, cache=cache, revision=revision), lock)
 
 
 def _revision_in(cache: Cache, model: ModelRegistry) -> RevisionReport:
@@ -136,14 +144,17 @@ def _revision_in(cache: Cache, model: ModelRegistry) -> RevisionReport:
     return revision
 
 
-def _located(model: ModelRegistry, *, folder: Path, revision: RevisionReport) -> LocatedModel:
+def _located(model: ModelRegistry, *, cache: Cache, revision: RevisionReport) -> LocatedModel:
     return LocatedModel(
         pk=model.pk,
         model_name=model.model_name,
         home=home_of(model),
-        snapshot_path=folder / "snapshots" / revision.commit,
+        snapshot_path=cache.home_of(model.hf_path) / "snapshots" / revision.commit,
         size_bytes=revision.size_bytes,
         is_pinned=model.pinned,
+        serving=model.serving_settings,
+        cache_location=cache.location,
+        cache_path=cache.path,
     )
 
 
@@ -153,8 +164,3 @@ def not_downloaded(model: ModelRegistry, *, where: str) -> ModelNotDownloaded:
         f"Download it: POST /api/models/{model}/download, or the Download button in the admin.",
         details={"model_name": model.model_name, "status": model.status, "cache_path": where},
     )
-
-
-def note_use(pk: int) -> None:
-    """Counts a request, for placement and clean-up: the access times of files tell nothing."""
-    ModelRegistry.objects.filter(pk=pk).update(last_used_at=timezone.now(), use_count=F("use_count") + 1)

@@ -154,9 +154,7 @@ def _write_down(model: ModelRegistry, move: Move) -> Job:
     """The rows are read again: the plan is older than the drives' answers, and the emptying of the trash."""
     measured = monitor.current_snapshot(move.target)
     with folders.change(model, move.source, move.target, is_alone=True):
-        ready = ModelRegistry.objects.in_folder(move.source, model.hf_path).filter(status=ModelRegistry.Status.READY)
-        if not ready.filter(pk=model.pk).exists():
-            raise NotNow(f"{model} changed while the drives were asked. Look at it, and choose again.")
+        set_off(model, source=move.source)
         job = Job.objects.create(
             kind=Job.Kind.MOVE,
             model=model,
@@ -164,9 +162,16 @@ def _write_down(model: ModelRegistry, move: Move) -> Job:
             target=move.target,
             bytes_total=move.plan.size_bytes,
         )
-        ready.update(status=ModelRegistry.Status.MOVING, error="")
         _book(job, move.plan, measured=measured)
     return job
+
+
+def set_off(model: ModelRegistry, *, source: Cache) -> None:
+    """What is ready in its folder there is on its way from now on. Raises NotNow where the model itself is not."""
+    ready = ModelRegistry.objects.in_folder(source, model.hf_path).filter(status=ModelRegistry.Status.READY)
+    if not ready.filter(pk=model.pk).exists():
+        raise NotNow(f"{model} changed: it is not ready in {source.path} any more. Look at it, and choose again.")
+    ready.update(status=ModelRegistry.Status.MOVING, error="")
 
 
 def _needed_bytes(plan: MovePlan) -> int:
@@ -182,7 +187,7 @@ def _book(job: Job, plan: MovePlan, *, measured: CacheSnapshot) -> Verdict:
     assert job.target is not None
     booking = caches.Booking(
         owner_of(job),
-        job.model.hf_path,
+        job.hf_path,
         required_bytes=_needed_bytes(plan),
         required_files=plan.file_count,
         replaced_bytes=plan.present_bytes,
@@ -209,7 +214,7 @@ def move(job: Job, *, report: Report) -> None:
 def _held(job: Job) -> Iterator[None]:
     """Nobody removes the source while it is copied. Who serves from it may go on."""
     source, _ = tidying.ends_of(job)
-    with locks.shared(source.home_of(job.model.hf_path), wait_seconds=_LOCK_SECONDS):
+    with locks.shared(source.home_of(job.hf_path), wait_seconds=_LOCK_SECONDS):
         yield
 
 
@@ -218,7 +223,7 @@ def _carry(job: Job, *, report: Report) -> None:
     report(stage="planning", bytes_done=0, bytes_total=job.bytes_total)
     tidying.require_drives(job)
     monitor.measure_cache(target)
-    plan = moving.plan_move(source, target, folder=repo_folder(job.model.hf_path), job=str(job.pk))
+    plan = moving.plan_move(source, target, folder=repo_folder(job.hf_path), job=str(job.pk))
     trash.with_room(lambda: _book(job, plan, measured=monitor.current_snapshot(target)))
     follow(moving.stage(plan), report=report, filling=[target])
     tidying.require_drives(job)
@@ -231,10 +236,10 @@ def _commit(job: Job) -> None:
     all others that name the folder go along as they are."""
     source, target = tidying.ends_of(job)
     with transaction.atomic():
-        named = [ModelRegistry.objects.in_folder(cache, job.model.hf_path) for cache in (source, target)]
+        named = [ModelRegistry.objects.in_folder(cache, job.hf_path) for cache in (source, target)]
         rows = ModelRegistry.objects.filter(pk__in=[row.pk for rows in named for row in rows])
-        if not rows.filter(pk=job.model_id).exists():
-            raise NotNow(f"{job.model} was given another place while it was on its way to {target.path}.")
+        if not rows.filter(jobs=job).exists():
+            raise NotNow(f"{job.title} was given another place while it was on its way to {target.path}.")
         if not job.commit():
             raise Cancelled
         rows.filter(status=ModelRegistry.Status.MOVING).update(status=ModelRegistry.Status.READY, error="")
@@ -247,7 +252,7 @@ def clean_up(job: Job) -> None:
     if job.committed:
         return
     source, _ = tidying.ends_of(job)
-    rows = ModelRegistry.objects.in_folder(source, job.model.hf_path)
+    rows = ModelRegistry.objects.in_folder(source, job.hf_path)
     with transaction.atomic():
         rows.filter(status=ModelRegistry.Status.MOVING).update(status=ModelRegistry.Status.READY, error="")
         caches.release(owner_of(job))
@@ -255,3 +260,17 @@ def clean_up(job: Job) -> None:
         return
     monitor.measure_cache(source)  # where that is away, so is the model
     tidying.take_back(job)
+
+
+def begin_again(job: Job) -> None:
+    """What was begun is of no use once the model was set to another place. Raises NotNow."""
+    if job.source is None or job.target is None:
+        raise NotNow(f"Job {job.pk} cannot be tried again: one of its caches was removed from the list.")
+    at_source = ModelRegistry.objects.in_folder(job.source, job.hf_path)
+    if job.committed and at_source.exists():
+        raise NotNow(f"Job {job.pk} has only to remove the files in {job.source.path}, which are in use there again.")
+    if not job.committed and not at_source.filter(jobs=job).exists():
+        place = services.cache_path_of(services.model_of(job))
+        raise NotNow(f"Job {job.pk} moves {job.title} from {job.source.path}, but it is in {place} now. Move it anew.")
+    if not job.committed:
+        set_off(services.model_of(job), source=job.source)

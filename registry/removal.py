@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core import serializers
 from django.db import transaction
 
-from cachemgr import locks, trash
+from cachemgr import locks, monitor, trash
 from cachemgr import services as caches
 from cachemgr.chores import Weight, weigh
 from cachemgr.errors import ErrandFailed, RepoBusy
@@ -27,7 +27,14 @@ from registry.following import Report
 from registry.models import Job, ModelRegistry
 
 _KEPT_STATES = {ModelRegistry.Status.READY, ModelRegistry.Status.FAILED}
-_WITHOUT_FILES: dict[str, Any] = {"revision": "", "damaged": [], "verified_at": None, "verified_up_to": ""}
+_WITHOUT_FILES: dict[str, Any] = {
+    "revision": "",
+    "damaged": [],
+    "read_at": None,
+    "verified_at": None,
+    "verified_up_to": "",
+    "unproven": [],
+}
 """What a row says of its files when they are gone: the next ones are others."""
 
 
@@ -52,6 +59,7 @@ def plan_removal(model: ModelRegistry) -> RemovalPlan:
     """Asks the drive, and changes nothing. Raises ErrandFailed, CacheUnavailable."""
     cache, folder = services.cache_of(model), repo_folder(model.hf_path)
     others = ModelRegistry.objects.in_folder(cache, model.hf_path).exclude(pk=model.pk)
+    monitor.require_drive(cache)
     (weight,) = weigh(cache, [folder])
     return RemovalPlan(model, cache, folder, weight, tuple(others), _is_busy(cache, folder))
 
@@ -70,6 +78,7 @@ def remove(model: ModelRegistry, *, keeps_row: bool = False) -> TrashedRepo | No
     Raises FilesShared, JobOpen, RepoBusy; ErrandFailed or CacheUnavailable where the drive is not there. After any
     other error a worker goes on.
     """
+    monitor.require_drive(services.cache_of(model))
     job = _claim(model, keeps_row=keeps_row)
     try:
         with job.kept_alive():
@@ -77,23 +86,27 @@ def remove(model: ModelRegistry, *, keeps_row: bool = False) -> TrashedRepo | No
     except HomelabError as error:
         job.close(Job.State.FAILED, error_code=error.code, error_message=error.message)
         raise
-    job.close(Job.State.DONE)  # unless it went with its model
+    job.close(Job.State.DONE)
     return entry
 
 
 def finish(job: Job, *, report: Report) -> None:
     """The work of a `remove` job whose process died: whatever it had begun is finished."""
     report(stage="moving to the trash", bytes_done=0, bytes_total=job.bytes_total)
+    if job.model is None:  # it is forgotten, and that came last
+        return
     recover_cache(services.cache_of(job.model))
-    if ModelRegistry.objects.filter(pk=job.model_id).exists():
+    if ModelRegistry.objects.filter(jobs=job).exists():
         _put_in_trash(job.model, keeps_row=bool(job.options.get("keeps_row")))
 
 
 def _claim(model: ModelRegistry, *, keeps_row: bool = False) -> Job:
     options = {"keeps_row": keeps_row}
-    with folders.change(model, services.cache_of(model)):
+    with folders.change(model, services.cache_of(model)) as made_room:
         job = Job.objects.create(kind=Job.Kind.REMOVE, model=model, options=options, bytes_total=model.size_bytes or 0)
         job.take_unbegun()
+    if made_room:
+        folders.await_readers(services.home_of(model))
     return job
 
 
@@ -139,6 +152,12 @@ def choice_needed(model: ModelRegistry) -> InvalidValue:
     return InvalidValue(message, field="files", code="files_choice_needed")
 
 
+def end_work(*, instance: ModelRegistry, **_: Any) -> None:
+    """Receives Django's `pre_delete`. Our doors refuse a model with open work; past them, whoever does it is told to
+    end."""
+    Job.objects.open().filter(model=instance).exclude(kind=Job.Kind.REMOVE).ask_to_end()
+
+
 # What the trash tells
 
 
@@ -152,6 +171,8 @@ def forget_trashed(*, entry: TrashedRepo, **_: Any) -> None:
     row = entry.remembered.get("model") or {"pk": None}
     for model in ModelRegistry.objects.in_cache(entry.cache).filter(pk=row["pk"]):
         if not Job.objects.open().filter(model=model).exclude(kind=Job.Kind.REMOVE).exists():
+            newest = model.jobs.filter(kind=Job.Kind.REMOVE).values("pk")[:1]
+            Job.objects.filter(pk__in=newest).update(trashed=entry)
             _let_go(model, keeps_row=bool(entry.remembered.get("keeps_row")))
 
 

@@ -50,8 +50,8 @@ def tell_wanted(*, cache: Cache, **_: Any) -> Wanted:
         before = commits.get(folder, frozenset())
         own = _commits_of(model)
         commits[folder] = None if own is None or before is None else before | own
-    jobs = list(Job.objects.open().select_related("model"))
-    busy = frozenset(repo_folder(job.model.hf_path) for job in jobs)
+    jobs = list(Job.objects.open())
+    busy = frozenset(repo_folder(job.hf_path) for job in jobs)
     return Wanted(commits, busy_folders=busy, open_jobs=frozenset(str(job.pk) for job in jobs))
 
 

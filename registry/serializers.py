@@ -1,19 +1,21 @@
-"""JSON for models and jobs."""
+"""JSON for models."""
 
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from django.core.validators import RegexValidator
-from django.db.models import QuerySet
 from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail
 
 from cachemgr.models import Cache
 from cachemgr.questions import MegabytesField, refuse_path_without_custom
 from cachemgr.serializers import GigabytesField, VerdictSerializer
-from registry.models import NAME_PATTERN, NAME_RULE, Job, ModelRegistry
+from registry import serving
+from registry.models import NAME_PATTERN, NAME_RULE, ModelRegistry
 from registry.placing import Estimate
-from registry.services import Wish, cache_path_of, get_model
+from registry.presence import presence_of
+from registry.services import Wish, cache_path_of
 
 _NAME = RegexValidator(NAME_PATTERN, NAME_RULE, code="invalid_name")
 _REVISION = RegexValidator(
@@ -36,13 +38,16 @@ class TextField(serializers.CharField):
 
 
 class ModelSerializer(serializers.ModelSerializer[ModelRegistry]):
-    """`cache_path` is the directory that counts now: for primary and secondary that of `.env`."""
+    """`cache_path` is the directory that counts now: for primary and secondary that of `.env`. `read_at`: when all its
+    bytes were last read, and none was bad; `verified_at`: when they were all proven, too. `unproven`: files of which
+    nobody knows the checksum."""
 
     cache_path = serializers.SerializerMethodField()
     model_size_mb = serializers.SerializerMethodField()
     estimated_size_mb = serializers.SerializerMethodField()
     size_bytes = serializers.IntegerField(allow_null=True)
     context_length = serializers.IntegerField(allow_null=True)
+    unproven = serializers.ListField(child=serializers.CharField())
 
     class Meta:
         model = ModelRegistry
@@ -61,8 +66,14 @@ class ModelSerializer(serializers.ModelSerializer[ModelRegistry]):
             "context_length",
             "metadata",
             "created_at",
+            "read_at",
+            "verified_at",
+            "unproven",
             "last_used_at",
             "use_count",
+            "prompt_tokens",
+            "completion_tokens",
+            *serving.COLUMNS,
         ]
 
     def get_cache_path(self, model: ModelRegistry) -> str:
@@ -73,6 +84,18 @@ class ModelSerializer(serializers.ModelSerializer[ModelRegistry]):
 
     def get_estimated_size_mb(self, model: ModelRegistry) -> float | None:
         return plain_number(model.estimated_size_mb)
+
+
+class PresentModelSerializer(ModelSerializer):
+    """One model, with what its engine does now: as in /api/ps, null where no engines run."""
+
+    engine = serializers.SerializerMethodField()
+
+    class Meta(ModelSerializer.Meta):
+        fields = [*ModelSerializer.Meta.fields, "engine"]
+
+    def get_engine(self, model: ModelRegistry) -> dict[str, Any] | None:
+        return presence_of(model, request=self.context["request"])
 
 
 def plain_number(number: float | None) -> float | None:
@@ -95,6 +118,8 @@ def _made_for_people(model: ModelRegistry) -> dict[str, Any]:
         "model_size_mb": plain_number(model.model_size_mb),
         "estimated_size_mb": plain_number(model.estimated_size_mb),
         "created_at": _moment(model.created_at),
+        "read_at": _moment(model.read_at),
+        "verified_at": _moment(model.verified_at),
         "last_used_at": _moment(model.last_used_at),
     }
 
@@ -108,78 +133,9 @@ class CachePlaceSerializer(serializers.Serializer[Any]):
     cache_path = serializers.CharField(source="path")
 
 
-class JobSerializer(serializers.ModelSerializer[Job]):
-    """`committed`: the model is in its new place already. `not_before`: a queued job waits until then."""
-
-    model = serializers.CharField(source="model.model_name")
-    source = CachePlaceSerializer(allow_null=True)  # type: ignore[assignment]  # DRF takes fields off the class
-    target = CachePlaceSerializer(allow_null=True)
-    percent = serializers.FloatField()
-    eta_seconds = serializers.IntegerField(allow_null=True)
-    rate_bytes_per_second = serializers.IntegerField(source="rate")
-
-    class Meta:
-        model = Job
-        fields = [
-            "id",
-            "kind",
-            "model",
-            "source",
-            "target",
-            "state",
-            "stage",
-            "committed",
-            "bytes_done",
-            "bytes_total",
-            "percent",
-            "rate_bytes_per_second",
-            "eta_seconds",
-            "attempt",
-            "not_before",
-            "cancel_requested",
-            "error_code",
-            "error_message",
-            "created_at",
-            "started_at",
-            "finished_at",
-            "updated_at",
-        ]
-
-
-class JobQuestionSerializer(serializers.Serializer[Any]):
-    """Which jobs: of a state (`open` is queued or running), of a kind, of a model."""
-
-    state = serializers.ChoiceField(choices=["open", *Job.State.values], required=False)
-    kind = serializers.ChoiceField(choices=Job.Kind.values, required=False)
-    model = TextField(required=False, max_length=200)
-
-    def jobs(self) -> QuerySet[Job]:
-        """Newest first. Raises ValidationError, UnknownModel."""
-        self.is_valid(raise_exception=True)
-        asked = self.validated_data
-        found = Job.objects.for_display()
-        if state := asked.get("state"):
-            found = found.open() if state == "open" else found.filter(state=state)
-        if kind := asked.get("kind"):
-            found = found.filter(kind=kind)
-        if name := asked.get("model"):
-            found = found.filter(model=get_model(name))
-        return found
-
-
 class NoticeSerializer(serializers.Serializer[Any]):
     code = serializers.CharField()
     message = serializers.CharField()
-
-
-class RegisteredModelSerializer(ModelSerializer):
-    """The answer to a registration: the model, what to know about it, and the job if a download was asked for."""
-
-    warnings = NoticeSerializer(many=True, read_only=True)
-    job = JobSerializer(read_only=True, allow_null=True)
-
-    class Meta(ModelSerializer.Meta):
-        fields = [*ModelSerializer.Meta.fields, "warnings", "job"]
 
 
 class WishSerializer(serializers.Serializer[Any]):
@@ -211,12 +167,32 @@ class WishSerializer(serializers.Serializer[Any]):
         )
 
 
-class ModelChangeSerializer(serializers.Serializer[Any]):
-    """What PATCH may change. Another location is a move, of the files where there are any."""
+class ModelChangeSerializer(serializers.ModelSerializer[ModelRegistry]):
+    """What PATCH may change. Another location is a move, of the files where there are any. How a model is served counts
+    from its next load; whatever is wrong with such a field has one code, as in `invalid_keep_alive`."""
 
     cache_location = serializers.ChoiceField(choices=Cache.Location.choices, required=False)
     cache_path = TextField(required=False, allow_null=True, allow_blank=True)
-    pinned = serializers.BooleanField(required=False)
+
+    class Meta:
+        model = ModelRegistry
+        fields = ["cache_location", "cache_path", "pinned", *serving.COLUMNS]
+
+    def to_internal_value(self, data: Any) -> Any:
+        try:
+            return super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            raise serializers.ValidationError(_in_own_words(error, data)) from error
+
+
+def _in_own_words(error: serializers.ValidationError, data: dict[str, Any]) -> dict[str, Any]:
+    """One code and one sentence for each field that says how a model is served."""
+    assert isinstance(error.detail, dict)
+    found: dict[str, Any] = error.detail.copy()
+    for name in found.keys() & serving.WANTED.keys():
+        sentence = f"{name} is {repr(data[name])[:40]}, but {serving.WANTED[name]} is wanted."
+        found[name] = [ErrorDetail(sentence, code=f"invalid_{name}")]
+    return found
 
 
 class RemovalQuestionSerializer(serializers.Serializer[Any]):

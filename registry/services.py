@@ -174,6 +174,13 @@ def get_model(name: str) -> ModelRegistry:
     return found
 
 
+def model_of(job: Job) -> ModelRegistry:
+    """For work on it, and for what begins such work. Raises NotNow where it was removed: then a job is history."""
+    if job.model is None:
+        raise NotNow(f"Job {job.pk} cannot go on: its model {job.title} was removed. Register {job.hf_path} again.")
+    return job.model
+
+
 def cache_of(model: ModelRegistry) -> Cache:
     """Where the row says that the model lives: SQL by hand counts as much as we do."""
     return caches.keep(caches.find_cache(model.cache_location, path=model.cache_path))
@@ -229,9 +236,9 @@ def wake_worker(job: Job, *, pause: timedelta = timedelta(0)) -> None:
     )
 
 
-def give_up_download(model: ModelRegistry, *, status: ModelRegistry.Status, error: str = "") -> None:
+def give_up_download(job: Job, *, status: ModelRegistry.Status, error: str = "") -> None:
     """After a download that ended early. A model that was ready before it still is; one that was damaged, too."""
-    row = ModelRegistry.objects.filter(pk=model.pk, status=ModelRegistry.Status.DOWNLOADING).first()
+    row = ModelRegistry.objects.filter(jobs=job, status=ModelRegistry.Status.DOWNLOADING).first()
     if row is not None and row.damaged:
         status, error = ModelRegistry.Status.FAILED, error or folders.describe_damage(row, row.damaged)
     if row is not None:

@@ -88,14 +88,14 @@ def _began(cache: Cache) -> datetime:
 
 def _worked_on_since(moment: datetime) -> set[str]:
     """Repos that a job may have moved while the scan ran: it saw what was, and does not count for their rows."""
-    return set(_jobs_since(moment).values_list("model__hf_path", flat=True))
+    return set(_jobs_since(moment).values_list("hf_path", flat=True))
 
 
 def _gone_since(moment: datetime, *, cache: Cache) -> set[str]:
     """Folders that may have left the cache while the scan ran, for the trash or for another cache: what it saw of them
     does not count."""
     moves = _jobs_since(moment).filter(kind=Job.Kind.MOVE, committed=True, source=cache)
-    moved = map(repo_folder, moves.values_list("model__hf_path", flat=True))
+    moved = map(repo_folder, moves.values_list("hf_path", flat=True))
     return {*TrashedRepo.objects.gone_since(moment, cache=cache), *moved}
 
 

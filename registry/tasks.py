@@ -25,6 +25,11 @@ def scrub() -> int:
     return len(checkups.scrub_tonight())
 
 
+@shared_task
+def forget_jobs() -> int:
+    return jobs.forget_outdated()
+
+
 @worker_ready.connect
 def look_around(**_: Any) -> None:
     """At the start: what lies in the caches, and which jobs lost their worker. One of the two workers does it."""

@@ -23,6 +23,7 @@ from registry import folders, services, strays
 from registry.errors import JobOpen
 from registry.following import Report, follow
 from registry.models import Job, ModelRegistry
+from registry.placing import known_repo
 
 logger = logging.getLogger(__name__)
 
@@ -51,19 +52,34 @@ def require_drives(job: Job) -> None:
 
 
 def leave(job: Job, *, report: Report) -> None:
-    """Waits until nobody serves from the old files, and removes them, unless they are somebody's again."""
+    """Waits until nobody serves from the old files, and removes them, unless something speaks against it: then the job
+    is done with that sentence."""
     source, target = ends_of(job)
-    with _alone(source.home_of(job.model.hf_path), report=report, bytes_total=job.bytes_total):
+    with _alone(source.home_of(job.hf_path), report=report, bytes_total=job.bytes_total):
         require_drives(job)
-        named = list(ModelRegistry.objects.in_folder(source, job.model.hf_path))
-        if named:
-            names = ", ".join(str(row) for row in named)
-            logger.warning("Job %s leaves its files in %s as well: they are those of %s.", job.pk, source.path, names)
+        reason = _why_they_stay(job)
+        if reason:
             moving.abandon(target, job=str(job.pk))  # its staging alone
         else:
-            errand = moving.leave(source, target, folder=repo_folder(job.model.hf_path), job=str(job.pk))
+            errand = moving.leave(source, target, folder=repo_folder(job.hf_path), job=str(job.pk))
             _tell_kept(job, follow(errand, report=report)["kept"])
     monitor.measure_cache(source)
+    if reason:
+        logger.warning("Job %s: %s", job.pk, reason)
+        job.close(Job.State.DONE, error_message=reason)
+
+
+def _why_they_stay(job: Job) -> str:
+    """ "" for old files that may go: no model names them, and one names the copy."""
+    source, target = ends_of(job)
+    place = f"The old files in {source.path}/{repo_folder(job.hf_path)} stay"
+    named = ModelRegistry.objects.in_folder(source, job.hf_path)
+    if names := ", ".join(str(row) for row in named):
+        return f"{place}: they are those of {names}."
+    if ModelRegistry.objects.in_folder(target, job.hf_path).exists() or known_repo(source, job.hf_path) is None:
+        return ""
+    proof = f"no model is in {target.path} any more that proves them a second copy"
+    return f"{place}: {proof}. Where they are of no use, remove them by hand."
 
 
 @contextmanager
@@ -81,12 +97,19 @@ def _alone(folder: Path, *, report: Report, bytes_total: int) -> Iterator[None]:
 
 def _tell_kept(job: Job, kept: Sequence[str]) -> None:
     """What is not what was moved, or lies on a drive that takes no writes, stays, and is named."""
-    if not kept:
-        return
-    count = "1 file stays" if len(kept) == 1 else f"{len(kept)} files stay"
-    names = ", ".join(kept[:_NAMES_SHOWN]) + (", ..." if len(kept) > _NAMES_SHOWN else "")
-    logger.warning("Job %s: %s in %s: %s", job.pk, count, ends_of(job)[0].path, names)
-    job.renew(stage=f"{count} at the source", options=job.options | {"kept": list(kept)})
+    job.renew(options=job.options | {"kept": list(kept)})
+    if kept:
+        logger.warning("Job %s, from %s: %s", job.pk, ends_of(job)[0].path, describe_kept(kept))
+        job.renew(stage=_count(kept))
+
+
+def describe_kept(kept: Sequence[str]) -> str:
+    """ "2 files stay at the source: a, b" """
+    return f"{_count(kept)}: {', '.join(kept[:_NAMES_SHOWN])}{', ...' if len(kept) > _NAMES_SHOWN else ''}"
+
+
+def _count(kept: Sequence[str]) -> str:
+    return f"{'1 file stays' if len(kept) == 1 else f'{len(kept)} files stay'} at the source"
 
 
 # Instead of the commit
@@ -123,18 +146,16 @@ def _untidy(cache: Cache) -> QuerySet[Job]:
     stays = Q(state=Job.State.FAILED, committed=True, model__status=ModelRegistry.Status.READY)
     copy = Q(state__in=[Job.State.FAILED, Job.State.CANCELLED], committed=False, **{f"options__{_LEFT_OVER}": True})
     there = ended.filter(stays | copy).filter(Q(source=cache) | Q(target=cache))
-    return there.exclude(source=None).exclude(target=None).select_related("model", "source__latest", "target__latest")
+    whole = there.exclude(model=None).exclude(source=None).exclude(target=None)
+    return whole.select_related("model", "source__latest", "target__latest")
 
 
 def _queue_again(job: Job) -> None:
-    """To its end if it was committed, else to take back what it did. Whoever works on these files comes first; where
-    the model moved on since, nothing proves any more that the old files are a second copy."""
+    """To its end if it was committed, else to take back what it did. Whoever works on these files comes first."""
     source, target = ends_of(job)
-    if job.committed and not ModelRegistry.objects.in_folder(target, job.model.hf_path).exists():
-        return
     fresh = {"state": Job.State.QUEUED, "attempt": 0, "not_before": timezone.now(), "finished_at": None}
     try:
-        with folders.change(job.model, source, target, is_alone=True):
+        with folders.change(services.model_of(job), source, target, is_alone=True):
             ended = Job.objects.filter(pk=job.pk, state=job.state, finished_at=job.finished_at)
             is_queued = ended.update(**fresh, cancel_requested=not job.committed) == 1
     except JobOpen:

@@ -13,21 +13,21 @@ from cachemgr.serializers import TrashedRepoSerializer
 from registry import changes, removal, services
 from registry.download_serializers import DownloadPlanSerializer, DownloadQuestionSerializer
 from registry.downloads import plan_download
+from registry.job_serializers import JobSerializer
 from registry.models import ModelRegistry
 from registry.placing import estimate
 from registry.serializers import (
     EstimateQuestionSerializer,
     EstimateSerializer,
-    JobSerializer,
     ModelChangeSerializer,
     ModelSerializer,
-    RegisteredModelSerializer,
+    PresentModelSerializer,
     RemovalQuestionSerializer,
     RemovalSerializer,
     WishSerializer,
     models_body,
 )
-from registry.work_serializers import ChangedModelSerializer
+from registry.work_serializers import ChangedModelSerializer, RegisteredModelSerializer
 
 
 def body_of(request: Request) -> dict[str, Any]:
@@ -59,9 +59,10 @@ class ModelListView(generics.GenericAPIView[ModelRegistry]):
 class ModelView(APIView):
     """One model."""
 
-    @extend_schema(responses=ModelSerializer)
+    @extend_schema(responses=PresentModelSerializer)
     def get(self, request: Request, model_name: str) -> Response:
-        return Response(ModelSerializer(services.get_model(model_name)).data)
+        model = services.get_model(model_name)
+        return Response(PresentModelSerializer(model, context={"request": request}).data)
 
     @extend_schema(request=ModelChangeSerializer, responses=ChangedModelSerializer)
     def patch(self, request: Request, model_name: str) -> Response:

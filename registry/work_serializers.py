@@ -7,8 +7,9 @@ from rest_framework import serializers
 from cachemgr.models import Cache
 from cachemgr.questions import MegabytesField, refuse_path_without_custom
 from cachemgr.serializers import GigabytesField, VerdictSerializer
+from registry.job_serializers import JobSerializer
 from registry.moves import Move
-from registry.serializers import CachePlaceSerializer, JobSerializer, ModelSerializer, TextField
+from registry.serializers import CachePlaceSerializer, ModelSerializer, NoticeSerializer, TextField
 
 
 class MoveQuestionSerializer(serializers.Serializer[Any]):
@@ -50,6 +51,16 @@ class MovePlanSerializer(serializers.Serializer[Any]):
 
     def get_models(self, move: Move) -> list[str]:
         return [row.model_name for row in move.rows]
+
+
+class RegisteredModelSerializer(ModelSerializer):
+    """The answer to a registration: the model, what to know about it, and the job if a download was asked for."""
+
+    warnings = NoticeSerializer(many=True, read_only=True)
+    job = JobSerializer(read_only=True, allow_null=True)
+
+    class Meta(ModelSerializer.Meta):
+        fields = [*ModelSerializer.Meta.fields, "warnings", "job"]
 
 
 class ChangedModelSerializer(ModelSerializer):

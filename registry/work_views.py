@@ -6,7 +6,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from registry import checkups, moves
-from registry.serializers import JobSerializer
+from registry.download_serializers import DownloadPlanSerializer, DownloadQuestionSerializer
+from registry.job_serializers import JobSerializer
 from registry.services import get_model
 from registry.views import body_of
 from registry.work_serializers import MovePlanSerializer, MoveQuestionSerializer
@@ -40,6 +41,15 @@ class VerifyView(APIView):
 class RepairView(APIView):
     """Fetches what is bad or missing of a model's files, and that alone."""
 
-    @extend_schema(request=None, responses={202: JobSerializer})
+    @extend_schema(
+        request=DownloadQuestionSerializer,
+        parameters=[OpenApiParameter("dry_run", bool, description="Only say what would be done.")],
+        responses={202: JobSerializer, 200: DownloadPlanSerializer},
+    )
     def post(self, request: Request, model_name: str) -> Response:
-        return Response(JobSerializer(checkups.request_repair(get_model(model_name))).data, status=202)
+        asked = DownloadQuestionSerializer(data=body_of(request) | request.query_params.dict())
+        asked.is_valid(raise_exception=True)
+        model = get_model(model_name)
+        if asked.validated_data["dry_run"]:
+            return Response(DownloadPlanSerializer(checkups.plan_repair(model)).data)
+        return Response(JobSerializer(checkups.request_repair(model)).data, status=202)

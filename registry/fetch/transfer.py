@@ -65,7 +65,7 @@ def _pause_after(error: Exception, *, vain: int) -> float:
 
 
 def _says_nothing(landing: Landing) -> HubError:
-    message = f"The Hub answers, but sends nothing of {landing.content.names[0]}. It is tried again later."
+    message = f"The Hub answers, but sends nothing of {landing.content.names[0]}."
     return HubError(message, code="hub_error", is_permanent=False)
 
 

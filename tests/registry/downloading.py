@@ -15,6 +15,7 @@ from django.utils import timezone
 from registry import jobs, services
 from registry.models import Job
 from tests.factories import blob_name, loadable_files, write_hub_repo
+from tests.processes import command_of
 
 REPO = "org/model.v1"
 FOLDER = "models--org--model.v1"
@@ -37,9 +38,15 @@ def run(job: Job) -> Job:
     """Now, also where it has to wait for its time."""
     make_due(job)
     jobs.run_job(job.pk)
-    job.refresh_from_db()
-    job.model.refresh_from_db()
+    read_again(job)
     return job
+
+
+def read_again(job: Job) -> None:
+    """And its model, where that is still there."""
+    job.refresh_from_db()
+    if job.model is not None:
+        job.model.refresh_from_db()
 
 
 def make_due(job: Job) -> None:
@@ -61,8 +68,7 @@ def running(job: Job) -> Iterator[threading.Thread]:
         yield thread
     finally:
         thread.join(timeout=30)
-        job.refresh_from_db()
-        job.model.refresh_from_db()
+        read_again(job)
     assert not thread.is_alive()
 
 
@@ -76,14 +82,7 @@ def wait_for(condition: Callable[[], Any], *, seconds: float = 15) -> Any:
 
 def downloaders() -> list[psutil.Process]:
     """The living children that download."""
-    return [each for each in psutil.Process().children() if "registry.fetch" in _command_of(each)]
-
-
-def _command_of(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:  # it died meanwhile
-        return []
+    return [each for each in psutil.Process().children() if "registry.fetch" in command_of(each)]
 
 
 def weights_name(files: dict[str, bytes]) -> str:

@@ -86,8 +86,8 @@ def test_a_night_reads_whoever_was_read_longest_ago_within_its_budget(model, cac
     for name in ("org/b", "org/c"):
         age_tree(make_cached_repo(Path(caches.primary.path), name, files=loadable_files(weights=400_000)))
     measure_caches()
-    ModelRegistry.objects.filter(model_name="m").update(verified_at=timezone.now())
-    ModelRegistry.objects.filter(model_name="b").update(verified_at=timezone.now() - timedelta(days=9))
+    ModelRegistry.objects.filter(model_name="m").update(read_at=timezone.now())
+    ModelRegistry.objects.filter(model_name="b").update(read_at=timezone.now() - timedelta(days=9))
     assert [job.model.model_name for job in checkups.scrub(budget_bytes=500_000)] == ["c", "b"]
     Job.objects.all().delete()
     assert [job.model.model_name for job in checkups.scrub(budget_bytes=100)] == ["c"]

@@ -155,6 +155,7 @@ def test_a_cancel_gives_the_room_back_and_leaves_no_folder(job, caches, hub, fil
 
 def test_a_cancel_leaves_alone_what_another_download_of_the_repo_lands(job, caches, hub, files, settings) -> None:
     settings.JOBS_PER_DRIVE_PAIR = 2
+    hub.faults.rate_bytes_per_second = RATE // 5  # the second has to begin before the first is done
     second = order_download(name="m2")
     partial = partial_of(caches.primary.path, files)
     with running(job):

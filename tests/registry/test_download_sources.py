@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from cachemgr import finding
 from cachemgr import services as caches_services
@@ -12,7 +12,7 @@ from cachemgr.finding import find_contents
 from cachemgr.models import Reservation
 from cachemgr.monitor import current_snapshot, measure_caches
 from cachemgr.services import sync_configured_caches
-from registry import downloads
+from registry import checkups, downloads, services
 from registry.models import Job
 from tests.factories import loadable_files, make_cached_repo, write_hub_repo
 from tests.registry.downloading import (
@@ -193,6 +193,49 @@ def test_a_new_revision_fetches_what_is_new_alone(caches, hub, hub_repos, files)
     assert way_of(again, WEIGHTS_FILE) == way_of(again, "config.json") == "present"
     assert run(again).state == "done" and again.model.revision != first.model.revision
     assert hub.downloads_of(WEIGHTS_FILE) == 1 and is_intact(caches.primary.path, first, files)
+
+
+def test_the_dry_run_of_a_repair_tells_what_is_bad_or_missing_and_how_it_comes(caches, hub, files, api, capsys) -> None:
+    model, base = run(order_download()).model, hub.downloads_of(WEIGHTS_FILE)
+    with open(own_blob(caches.primary, files), "r+b") as blob:
+        blob.write(b"\0\0\0\0")
+    assert run(checkups.request_verify(model)).error_code == "hash_mismatch"
+    (lost,) = Path(caches.primary.path).glob(f"{FOLDER}/snapshots/*/config.json")
+    lost.resolve().unlink()
+    answer = api.post(f"/api/models/{model}/repair?dry_run=true")
+    assert answer.status_code == 200, answer.json()
+    body = answer.json()
+    ways = {each["name"]: each["way"] for each in body["files"]}
+    assert ways == {WEIGHTS_FILE: "replace", "config.json": "fetch", "tokenizer.json": "present"}
+    assert body["revision"] == model.revision
+    assert body["fetched_bytes"] == WEIGHTS + len(files["config.json"])
+    assert body["present_bytes"] == len(files["tokenizer.json"])
+    call_command("verify", model.model_name, "--repair", "--dry-run", "--json")
+    assert json.loads(capsys.readouterr().out) == body
+    call_command("verify", model.model_name, "--repair", "--dry-run")
+    assert f"replace    3.0 MB  {WEIGHTS_FILE}" in capsys.readouterr().out
+    assert hub.downloads_of(WEIGHTS_FILE) == base and Job.objects.count() == 2
+    assert run(checkups.request_repair(model)).state == "done"
+    assert hub.downloads_of(WEIGHTS_FILE) == base + 1 and hub.downloads_of("tokenizer.json") == 1
+    after = api.post(f"/api/models/{model}/repair", {"dry_run": True}, format="json").json()
+    assert {each["way"] for each in after["files"]} == {"present"} and after["fetched_bytes"] == 0
+
+
+def test_a_repair_that_cannot_be_has_no_dry_run(caches, hub, api) -> None:
+    services.register(services.Wish("new", "org/new", cache_location="primary", estimated_bytes=MB))
+    answer = api.post("/api/models/new/repair?dry_run=true")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_now")
+    assert api.post("/api/models/new/repair?dry_run=maybe").status_code == 400
+    with pytest.raises(CommandError, match="--dry-run is for --repair"):
+        call_command("verify", "new", "--dry-run")
+
+
+def test_a_repair_needs_no_more_room_than_the_bad_file_has(caches, hub, files) -> None:
+    model = run(order_download()).model
+    bad = [{"name": WEIGHTS_FILE, "commit": model.revision, "digest": weights_name(files), "reason": "hash_mismatch"}]
+    model.mark("failed", damaged=bad)
+    plan = checkups.plan_repair(model)
+    assert (plan.need.size_bytes, plan.need.file_count, plan.fetched_bytes) == (0, 0, WEIGHTS)
 
 
 def test_a_repair_brings_the_bad_file_of_the_very_commit_alone(caches, hub, files) -> None:

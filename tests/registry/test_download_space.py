@@ -15,6 +15,7 @@ from cachemgr.models import Reservation
 from cachemgr.monitor import measure_cache
 from registry import downloads, jobs, services
 from tests.cachemgr.conftest import make_image, skip_or_fail
+from tests.processes import is_over
 from tests.registry.downloading import (
     downloaders,
     free_bytes,
@@ -147,14 +148,6 @@ def test_what_a_failing_drive_answers_is_told_once_and_nothing_of_it_is_trusted(
     assert not partial.exists() and not downloaders()
     again = run(services.request_download(job.model))
     assert again.state == "done" and is_intact(drive, again, files)
-
-
-def is_over(child: psutil.Process) -> bool:
-    """Also when it is gone by the time of the question."""
-    try:
-        return child.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 @contextmanager

@@ -1,20 +1,24 @@
-"""Drives that stop answering under a job: it waits or is tried again, what it started is there once at most, and nobody
-else waits for it."""
+"""Drives that stop answering: a job waits or is tried again, what it started is there once at most, and nobody else
+waits for it. Who asks for something there in a request is answered within seconds."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from django.test import Client
 
-from cachemgr import errands
+from cachemgr import chores, drives, errands, trash
 from cachemgr.models import Cache
 from cachemgr.monitor import measure_caches
 from cachemgr.services import sync_configured_caches
+from homelab.owner import owner_account
 from registry import checkups, following, jobs, moves
 from registry.models import Job, ModelRegistry
 from tests.factories import age_tree, loadable_files
+from tests.processes import command_of, is_over
 from tests.registry.downloading import REPO, is_intact, order_download, publish, run, running, wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.root]
@@ -30,6 +34,7 @@ def impatience(monkeypatch, settings) -> Iterator[None]:
     yield
     wait_for(lambda: not workers())  # the drive is gone by now
     errands._collect_hanging()
+    drives._collect_killed()
 
 
 @pytest.fixture
@@ -50,8 +55,8 @@ def put_model(cache: str, make_cached_repo, *, repo_id: str = REPO) -> ModelRegi
 
 def workers() -> list[psutil.Process]:
     """The living children that do the work of jobs."""
-    children = [each for each in psutil.Process().children() if each.status() != psutil.STATUS_ZOMBIE]
-    return [each for each in children if {"registry.fetch", "cachemgr.hands"} & set(each.cmdline())]
+    children = [each for each in psutil.Process().children() if not is_over(each)]
+    return [each for each in children if {"registry.fetch", "cachemgr.hands"} & set(command_of(each))]
 
 
 def is_at(job: Job, *stages: str) -> bool:
@@ -138,3 +143,76 @@ def test_work_on_other_drives_goes_on_while_one_hangs(nas, caches, make_cached_r
         began = time.monotonic()
         assert run(other).state == "done" and time.monotonic() - began < 5
     assert (hung.state, hung.error_code, hung.attempt) == ("queued", "cache_unavailable", 0) and not workers()
+
+
+# In a request
+
+SOON_SECONDS = 5.0
+
+
+@pytest.fixture
+def lying(nas, make_cached_repo, monkeypatch) -> dict[str, str | int]:
+    """A model on the drive, and one in its trash; who works there is given up only after a minute."""
+    model = put_model(nas.path, make_cached_repo)
+    make_cached_repo(nas.path, "org/old", files=loadable_files())
+    cache = Cache.objects.get(pk=Cache.objects.get(location="secondary").pk)
+    (weight,) = chores.weigh(cache, ["models--org--old"])
+    entry = trash.put(cache, folder="models--org--old", title="old", remembered={}, weight=weight)
+    monkeypatch.setattr(errands, "STALL_SECONDS", 60.0)
+    return {"model": f"/api/models/{model.model_name}", "entry": f"/api/cache/trash/{entry.pk}", "pk": entry.pk}
+
+
+def answers_soon(call: Callable[..., Any], *wish: Any, **more: Any) -> Any:
+    began = time.monotonic()
+    answer = call(*wish, **more)
+    assert time.monotonic() - began < SOON_SECONDS, wish
+    assert not workers(), wish
+    return answer
+
+
+def test_what_is_asked_of_a_drive_that_hangs_is_refused_within_seconds(api, nas, lying) -> None:
+    model, entry = lying["model"], lying["entry"]
+    nas.hang()
+    for call, path, wish in (
+        (api.delete, f"{model}?files=trash", None),
+        (api.delete, f"{model}?files=trash&dry_run=true", None),
+        (api.post, f"{model}/move", {"cache_location": "primary"}),
+        (api.post, f"{model}/move", {"cache_location": "primary", "dry_run": True}),
+        (api.post, f"{model}/download", {"dry_run": True}),
+        (api.post, f"{entry}/restore", None),
+        (api.post, f"{entry}/restore?dry_run=true", None),
+        (api.delete, entry, None),
+        (api.delete, "/api/cache/trash?dry_run=true", None),
+        (api.post, "/api/cache/adopt", {"cache_location": "secondary", "replace": True}),
+    ):
+        answer = answers_soon(call, path, wish, format="json")
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (503, "cache_unavailable"), (path, error)
+        assert f"{nas.path} did not answer within 2 s" in error["message"], (path, error)
+    assert ModelRegistry.objects.get().status == "ready" and trash.entries().count() == 1
+    assert not Job.objects.exists()
+
+
+def test_a_clean_up_passes_over_a_drive_that_hangs_and_says_so(api, nas, lying) -> None:
+    nas.hang()
+    for call, wish in ((api.get, None), (api.post, {"classes": ["orphans"]})):
+        shown = answers_soon(call, "/api/cache/clean", wish, format="json").json()
+        assert [f"{nas.path} did not answer" in cache["skipped"] for cache in shown["caches"]] == [False, True]
+
+
+def test_pages_about_a_drive_that_hangs_come_within_seconds_and_say_so(nas, lying, db) -> None:
+    browser = Client()
+    browser.force_login(owner_account())
+    models, removed = "/admin/registry/modelregistry/", "/admin/cachemgr/trashedrepo/"
+    model = {"_selected_action": ModelRegistry.objects.get().pk, "action": "remove_selected"}
+    entry = {"_selected_action": lying["pk"]}
+    nas.hang()
+    for call, path, wish in (
+        (browser.get, "/settings/clean", {}),
+        (browser.post, models, model),
+        (browser.post, models, model | {"files": "trash"}),
+        (browser.post, removed, entry | {"action": "restore_selected"}),
+        (browser.post, removed, entry | {"action": "empty_selected"}),
+    ):
+        page = answers_soon(call, path, wish, follow=True)
+        assert f"{nas.path} did not answer within 2 s" in page.content.decode(), (path, wish)

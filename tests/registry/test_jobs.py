@@ -7,7 +7,7 @@ from django.db import IntegrityError, OperationalError, transaction
 from django.utils import timezone
 
 from cachemgr.errors import CacheUnavailable, ErrandFailed
-from registry import jobs, services
+from registry import downloads, jobs, services
 from registry.errors import JobOpen, NotNow
 from registry.models import Job, ModelRegistry
 
@@ -118,7 +118,7 @@ class FakeWork:
 @pytest.fixture
 def work(monkeypatch) -> FakeWork:
     fake = FakeWork()
-    monkeypatch.setitem(jobs.WORK, Job.Kind.DOWNLOAD, jobs.Work(fake.run, fake.clean_up))
+    monkeypatch.setitem(jobs.WORK, Job.Kind.DOWNLOAD, jobs.Work(fake.run, fake.clean_up, downloads.begin_again))
     return fake
 
 
@@ -148,6 +148,7 @@ def test_a_passing_trouble_is_tried_five_times_with_growing_pauses_and_cleaned_u
     for _ in range(Job.MAX_ATTEMPTS - 1):
         began = timezone.now()
         assert run(due_again(job)).state == "queued" and job.error_code == "hub_unreachable"
+        assert job.error_message == "It is hub_unreachable. It is tried again."
         pauses.append(round((job.not_before - began).total_seconds(), -1))
         assert jobs.run_job(job.pk) == "waiting"
     assert pauses == [10, 20, 40, 80]

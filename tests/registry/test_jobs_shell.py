@@ -45,9 +45,14 @@ def test_each_job_is_a_line_with_its_bar_and_how_it_goes_on(job) -> None:
         ({"state": "running", "attempt": 3}, "starting: 0 B of 0 B, attempt 3"),
         ({"state": "running", "cancel_requested": True, "stage": "copying"}, "ending: 0 B of 0 B"),
         ({"cancel_requested": True}, "ending"),
-        ({"not_before": 30, "error_message": "The Hub is busy."}, "tried again in 30 s, after: The Hub is busy."),
+        ({"not_before": 30, "error_message": "The Hub is busy."}, "waits 30 s: The Hub is busy."),
         ({"state": "failed", "error_message": "No [room]."}, "failed: No [room]."),
         ({"state": "done"}, "done"),
+        ({"state": "done", "options": {"kept": ["a"]}}, "done; 1 file stays at the source: a"),
+        (
+            {"state": "done", "options": {"kept": list("abcdef")}},
+            "done; 6 files stay at the source: a, b, c, d, e, ...",
+        ),
     ],
 )
 def test_a_line_says_how_a_job_is(job, values: dict, facts: str) -> None:

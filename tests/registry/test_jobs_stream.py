@@ -58,13 +58,17 @@ def test_a_job_that_is_tried_again_is_news() -> None:
     assert watch.changed() == [job]
 
 
-def test_a_job_that_went_with_its_model_has_ended() -> None:
+def test_jobs_whose_model_is_gone_are_news_until_they_end() -> None:
     removed = ModelRegistry.objects.create(model_name="removed", hf_path="org/removed")
-    Job.objects.create(kind=Job.Kind.REMOVE, model=removed).claim()
+    removal = Job.objects.create(kind=Job.Kind.REMOVE, model=removed)
+    removal.claim()
     deleted, watch = make_job("deleted"), JobWatch()
     assert [job.state for job in watch.changed()] == ["running", "queued"]
     ModelRegistry.objects.filter(pk__in=[removed.pk, deleted.model_id]).delete()
-    assert [(job.kind, job.state) for job in watch.changed()] == [("remove", "done"), ("download", "cancelled")]
+    assert [(job.kind, job.shall_end) for job in watch.changed()] == [("download", True)]
+    removal.close(Job.State.DONE)
+    assert jobs.run_job(deleted.pk) == "cancelled"
+    assert [(job.title, job.state) for job in watch.changed()] == [("removed", "done"), ("deleted", "cancelled")]
     assert watch.changed() == []
 
 

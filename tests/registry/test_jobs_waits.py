@@ -125,8 +125,21 @@ def move(drives) -> Job:
     return Job.objects.get()
 
 
-def test_a_move_is_tried_again_while_its_model_is_where_it_began(move) -> None:
+def test_a_move_is_tried_again_while_its_model_is_where_it_began_and_takes_all_along_that_is_ready(move) -> None:
+    for name, status in (("twin", "ready"), ("failed", "failed")):
+        values = {"hf_path": move.hf_path, "cache_location": "primary", "status": status}
+        ModelRegistry.objects.create(model_name=name, **values)
     assert jobs.retry_job(move).state == "queued"
+    states = dict(ModelRegistry.objects.values_list("model_name", "status"))
+    assert states == {"m1": "moving", "twin": "moving", "failed": "failed"}
+
+
+@pytest.mark.parametrize("status", ["missing", "failed", "registered"])
+def test_a_move_whose_model_is_not_ready_any_more_is_not_tried_again(move, drives, status) -> None:
+    move.model.mark(status)
+    with pytest.raises(NotNow, match=f"m1 changed: it is not ready in {drives[0].path}"):
+        jobs.retry_job(move)
+    assert Job.objects.get().state == "failed" and ModelRegistry.objects.get().status == status
 
 
 def test_a_move_whose_model_was_set_to_another_place_is_not_tried_again(move, drives) -> None:
@@ -142,7 +155,7 @@ def test_a_move_that_has_only_to_remove_old_files_is_not_tried_again_once_they_a
     with pytest.raises(NotNow, match=f"the files in {drives[0].path}, which are in use"):
         jobs.retry_job(move)
     move.model.mark("ready", cache_location="secondary")
-    assert jobs.retry_job(move).state == "queued"
+    assert jobs.retry_job(move).state == "queued" and ModelRegistry.objects.get().status == "ready"
 
 
 def test_a_move_whose_cache_is_not_known_any_more_is_not_tried_again(move) -> None:

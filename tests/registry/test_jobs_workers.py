@@ -21,6 +21,7 @@ from tests.cachemgr.broker import running_broker
 from tests.cachemgr.clock import make_clock
 from tests.e2e.server import PROJECT, make_environment, wait_for
 from tests.factories import loadable_files, write_hub_repo
+from tests.processes import command_of, is_over
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -83,11 +84,7 @@ def wait_for_bytes(job: Job) -> None:
 
 
 def downloader_of(worker: psutil.Process) -> psutil.Process | None:
-    for child in worker.children():
-        with suppress(psutil.Error):  # another that has just ended
-            if "registry.fetch" in child.cmdline():
-                return child
-    return None
+    return next((child for child in worker.children() if "registry.fetch" in command_of(child)), None)
 
 
 def test_a_job_asked_for_while_the_broker_is_away_or_forgotten_by_it_is_done_when_a_worker_comes(
@@ -125,7 +122,7 @@ def test_a_download_survives_a_stop_and_a_kill_of_its_worker(job, hub, caches, b
         wait_for(lambda: state_of(job) == "running")
         child = wait_for(lambda: downloader_of(worker))
         worker.kill()
-        wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+        wait_for(lambda: is_over(child))
     assert state_of(job) == "running"  # nobody has looked yet
     hub.faults.rate_bytes_per_second = None
     with start_worker():

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,7 @@ from cachemgr.locks import exclusive
 from cachemgr.models import Cache
 from cachemgr.monitor import measure_caches
 from registry.errors import ModelNotDownloaded
-from registry.locating import hold, homes_of, locate
+from registry.locating import hold, locate, look_again
 from registry.models import Job, ModelRegistry
 from registry.services import home_of
 from tests.cachemgr.test_locks import HOLD, SET_UP
@@ -197,8 +198,11 @@ def test_during_a_download_only_the_revision_that_was_whole_before_is_loaded(cac
     assert model.status == "downloading"
 
 
-def test_the_homes_of_many_rows_are_one_query(caches, model, django_assert_num_queries) -> None:
+def test_what_many_rows_say_by_now_is_one_query(caches, model, django_assert_num_queries) -> None:
     other = ModelRegistry.objects.create(model_name="o", hf_path="o", cache_location="custom", cache_path="/mnt/usb/")
+    here = locate(model)
+    moved, gone = replace(here, pk=other.pk), replace(here, pk=10**6)
+    ModelRegistry.objects.filter(pk=model.pk).update(pinned=True, priority=5)
     with django_assert_num_queries(1):
-        homes = homes_of([model.pk, other.pk, 10**6])
-    assert homes == {model.pk: folder_in(caches.primary), other.pk: Path("/mnt/usb/models--o")}
+        found = look_again([here, moved, gone])
+    assert found == {model.pk: replace(here, is_pinned=True, serving=replace(here.serving, priority=5))}

@@ -13,8 +13,10 @@ from cachemgr.errors import ErrandFailed
 from cachemgr.models import Cache, CachedRepo
 from cachemgr.monitor import measure_cache, measure_caches
 from homelab.owner import owner_account
-from registry import checkups, jobs, moves
+from registry import checkups, jobs, moves, removal
+from registry.bars import facts_of
 from registry.errors import JobOpen, NotNow
+from registry.job_serializers import JobSerializer
 from registry.models import Job, ModelRegistry
 from tests.registry.downloading import run
 from tests.registry.test_moves import FOLDER, REPO, far, files_of, model  # noqa: F401  (fixtures)
@@ -101,8 +103,7 @@ def test_old_files_that_are_a_models_again_stay(model, caches, far) -> None:  # 
     back = {"cache_location": "primary", "cache_path": None}
     move_and_while_waiting(job, source_of(caches) / FOLDER, lambda: ModelRegistry.objects.update(**back))
     assert files_of(source_of(caches)) == before == files_of(far)
-    assert not staging_of(far)
-    job.close(Job.State.DONE)
+    assert not staging_of(far) and job.state == "done" and f"they are those of {model}" in job.error_message
     measure_caches()
     assert state_of(model) == ("primary", "ready", "")
 
@@ -114,6 +115,8 @@ def test_what_stays_at_the_source_is_named(model, caches, far, caplog) -> None: 
     job.close(Job.State.DONE)
     assert job.stage == "1 file stays at the source" and job.options["kept"] == ["mine.txt"]
     assert new.exists() and "mine.txt" in caplog.text
+    assert JobSerializer(job).data["kept"] == ["mine.txt"]
+    assert facts_of(job) == "done; 1 file stays at the source: mine.txt"
 
 
 def test_a_row_that_is_given_another_place_on_the_way_ends_its_move_and_loses_nothing(model, caches, far, tmp_path):  # noqa: F811
@@ -155,6 +158,62 @@ def test_a_committed_move_that_failed_is_finished_later(model, caches, far) -> N
     assert (job.state, job.committed) == ("queued", True)
     assert run(job).state == "done"
     assert not (source_of(caches) / FOLDER).exists() and files_of(far) and not staging_of(far)
+
+
+def fail_to_leave(job: Job, caches) -> None:
+    """It is committed, and its old files are still there two hours later."""
+    with pytest.raises(ErrandFailed):
+        move_and_while_waiting(job, source_of(caches) / FOLDER, fail)
+    end_two_hours_ago(job, Job.State.FAILED)
+
+
+def test_where_the_model_moved_on_since_the_old_files_stay_and_their_owner_hears_of_it_once(
+    model,  # noqa: F811
+    caches,
+    far,  # noqa: F811
+    tmp_path,
+    caplog,
+) -> None:
+    """They are no model of their own: that one has its files elsewhere."""
+    before, job = files_of(source_of(caches)), moves.request_move(model, cache_location="secondary")
+    fail_to_leave(job, caches)
+    (tmp_path / "usb").mkdir()
+    model.refresh_from_db()
+    assert run(moves.request_move(model, cache_location="custom", cache_path=str(tmp_path / "usb"))).state == "done"
+    measure_caches()
+    assert jobs.run_job(job.pk) == "done"
+    job.refresh_from_db()
+    assert f"The old files in {source_of(caches) / FOLDER} stay" in job.error_message
+    assert "remove them by hand" in caplog.text and "remove them by hand" in facts_of(job)
+    assert files_of(source_of(caches)) == before and not staging_of(far)
+    Job.objects.update(finished_at=timezone.now() - timedelta(hours=2))
+    measure_caches()
+    assert not Job.objects.open().exists()
+    assert ModelRegistry.objects.get().cache_location == "custom"
+
+
+def test_where_the_model_was_removed_since_the_old_files_are_found_again(model, caches, far) -> None:  # noqa: F811
+    job = moves.request_move(model, cache_location="secondary")
+    fail_to_leave(job, caches)
+    model.refresh_from_db()
+    removal.remove(model)
+    measure_caches()
+    found = ModelRegistry.objects.get()
+    assert (found.hf_path, found.cache_location, found.status) == (REPO, "primary", "ready")
+    assert not Job.objects.open().exists()
+
+
+def test_where_the_old_files_are_gone_by_then_there_is_nothing_to_say(model, caches, far, tmp_path) -> None:  # noqa: F811
+    job = moves.request_move(model, cache_location="secondary")
+    fail_to_leave(job, caches)
+    (tmp_path / "usb").mkdir()
+    model.refresh_from_db()
+    run(moves.request_move(model, cache_location="custom", cache_path=str(tmp_path / "usb")))
+    shutil.rmtree(source_of(caches) / FOLDER)
+    measure_caches()
+    assert jobs.run_job(job.pk) == "done"
+    job.refresh_from_db()
+    assert (job.error_message, job.kept) == ("", []) and not staging_of(far)
 
 
 def test_the_copy_of_a_cancelled_move_goes_when_its_drive_is_back(model, caches, far) -> None:  # noqa: F811

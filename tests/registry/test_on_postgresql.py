@@ -1,4 +1,4 @@
-"""What must hold whatever the database: bookings and races once more, on a real PostgreSQL server."""
+"""What must hold whatever the database: bookings, races and records once more, on a real PostgreSQL server."""
 
 import os
 import subprocess
@@ -18,6 +18,7 @@ TESTS = [
     "tests/registry/test_races.py",
     "tests/registry/test_jobs_claims.py",
 ]
+TESTS_OF_RECORDS = ["tests/inference/test_records.py", "tests/inference/test_stats.py"]
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,11 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
-def test_bookings_promises_and_races_end_the_same_on_postgresql(postgres_url: str) -> None:
+@pytest.mark.parametrize("tests", [TESTS, TESTS_OF_RECORDS], ids=["bookings, promises and races", "records"])
+def test_all_of_it_ends_the_same_on_postgresql(postgres_url: str, tests: list[str]) -> None:
     """A run of its own, because Django has one database for all of its life."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
         cwd=PROJECT,
         env=os.environ | {"TEST_DATABASE_URL": postgres_url},
         capture_output=True,

@@ -59,7 +59,7 @@ def test_a_removed_model_comes_back_from_the_trash_as_it_was(api, model) -> None
     before = ModelRegistry.objects.values().get()
     entry = api.delete("/api/models/mine?files=trash").json()
     assert entry["title"] == "mine" and entry["freed_bytes"] >= 100_000
-    assert not repo_of(model).exists() and not ModelRegistry.objects.exists() and not Job.objects.exists()
+    assert not repo_of(model).exists() and not ModelRegistry.objects.exists() and not Job.objects.open().exists()
     listed = api.get("/api/cache/trash").json()
     assert [each["id"] for each in listed["entries"]] == [entry["id"]]
     assert listed["freed_bytes"] == entry["freed_bytes"]
@@ -108,7 +108,7 @@ def test_a_model_without_files_needs_no_word_and_leaves_nothing_in_the_trash(api
     services.register(services.Wish("new", "org/new", cache_location="primary", estimated_bytes=10**6))
     assert api.delete("/api/models/new?files=trash").status_code == 204
     assert not ModelRegistry.objects.exists() and not Reservation.objects.exists()
-    assert not TrashedRepo.objects.exists() and not Job.objects.exists()
+    assert not TrashedRepo.objects.exists() and Job.objects.get().state == "done"
 
 
 def test_the_trash_is_emptied_through_its_door_after_it_said_what_that_frees(api, model) -> None:
@@ -194,7 +194,8 @@ def test_who_follows_jobs_hears_how_a_removal_ended(model) -> None:
     job = removal._claim(model)
     assert watch.changed() == [job]
     removal.finish(job, report=lambda **_: None)
-    assert [(job.kind, job.state) for job in watch.changed()] == [("remove", "done")]  # its row went with its model
+    job.close(Job.State.DONE)
+    assert [(job.kind, job.state, job.title) for job in watch.changed()] == [("remove", "done", "mine")]
 
 
 def test_a_removal_that_failed_is_tried_again_as_it_was_asked_for(model) -> None:

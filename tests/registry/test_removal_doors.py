@@ -104,5 +104,5 @@ def test_the_admin_says_what_stands_in_the_way(browser, model, caches) -> None:
         assert "It is in use now" in page_of(browser.post(MODELS, wish))
         assert "is in use" in page_of(browser.post(MODELS, wish | {"files": "trash"}, follow=True))
     Path(caches.primary.path).rename(f"{caches.primary.path}-away")
-    assert "is not there" in page_of(browser.post(MODELS, wish))
+    assert "Is the drive plugged in" in page_of(browser.post(MODELS, wish))
     assert ModelRegistry.objects.exists()

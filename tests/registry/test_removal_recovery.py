@@ -154,10 +154,23 @@ def crash_before(model: ModelRegistry, *, moved: bool, keeps_row: bool = False) 
 def test_a_removal_whose_process_was_killed_is_finished_by_a_worker(model, moved) -> None:
     crash_before(model, moved=moved)
     jobs.reconcile()
-    assert jobs.run_job(Job.objects.get().pk) == "running"
-    assert not Job.objects.exists() and not ModelRegistry.objects.exists() and not repo_of(model).exists()
+    assert jobs.run_job(Job.objects.get().pk) == "done"
+    assert not ModelRegistry.objects.exists() and not repo_of(model).exists()
+    assert Job.objects.get().trash == trash.entries().get().pk
     trash.restore(trash.entries().get())
+    assert Job.objects.get().trash is None
     assert ModelRegistry.objects.get().model_name == "mine" and repo_of(model).is_dir()
+
+
+def test_a_removal_that_was_told_as_failed_and_came_true_later_says_where_the_files_are(model) -> None:
+    """As where the drive went away right after the rename."""
+    earlier = Job.objects.create(kind="remove", model=model, state="failed")
+    crash_before(model, moved=True)
+    Job.objects.update(state="failed")
+    recovery.recover()
+    assert not ModelRegistry.objects.exists()
+    assert Job.objects.exclude(pk=earlier.pk).get().trash == trash.entries().get().pk
+    assert Job.objects.get(pk=earlier.pk).trash is None
 
 
 @pytest.mark.parametrize("moved", [False, True])

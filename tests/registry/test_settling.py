@@ -72,6 +72,16 @@ def test_a_scan_that_began_before_a_move_left_the_source_makes_no_row_there_read
     assert late.status == "ready"
 
 
+def test_what_a_move_is_leaving_is_no_new_model_also_where_its_own_is_gone(model, caches) -> None:
+    job = add_job(model, source=caches.primary, target=caches.secondary, committed=True, state="running")
+    model.delete()
+    reconcile(caches.primary)
+    assert not ModelRegistry.objects.exists()
+    Job.objects.filter(pk=job.pk).update(state="done", finished_at=timezone.now() - timedelta(hours=1))
+    reconcile(caches.primary)
+    assert ModelRegistry.objects.get().hf_path == "org/m"
+
+
 @pytest.mark.parametrize("status", ["failed", "downloading"])
 def test_a_spare_copy_is_no_second_model_while_the_first_is_damaged_or_comes(model, caches, status) -> None:
     add_job(model, state="running")

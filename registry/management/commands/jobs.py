@@ -9,9 +9,9 @@ from django.core.serializers.json import DjangoJSONEncoder
 from homelab.shell import ShellCommand
 from registry import jobs
 from registry.bars import LOOK_SECONDS, JobBars
+from registry.job_serializers import JobQuestionSerializer, JobSerializer
 from registry.job_stream import JobWatch
 from registry.models import Job
-from registry.serializers import JobQuestionSerializer, JobSerializer
 from registry.services import find_job
 
 _ENDED_SHOWN = 5

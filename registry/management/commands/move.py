@@ -40,7 +40,7 @@ class Command(WorkCommand):
 
 
 def _outcome(job: Job) -> str:
-    return f"The move of {job.model} to {job.target and job.target.path}: {facts_of(job)}."
+    return f"The move of {job.title} to {job.target and job.target.path}: {facts_of(job)}."
 
 
 def _sentences(move: Move) -> list[str]:
