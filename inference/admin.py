@@ -7,16 +7,17 @@ from django.http import HttpRequest
 from unfold.decorators import action
 
 from inference.services import pool_of
-from registry.admin import ModelRegistryAdmin, with_sentence
+from inference.usage_admin import UsedModelAdmin
+from registry.admin import with_sentence
 from registry.models import ModelRegistry
 
 admin.site.unregister(ModelRegistry)
 
 
 @admin.register(ModelRegistry)
-class ServedModelAdmin(ModelRegistryAdmin):
-    actions = (*ModelRegistryAdmin.actions, "load_selected", "unload_selected")
-    actions_submit_line = (*ModelRegistryAdmin.actions_submit_line, "load_now", "unload_now")
+class ServedModelAdmin(UsedModelAdmin):
+    actions = (*UsedModelAdmin.actions, "load_selected", "unload_selected")
+    actions_submit_line = (*UsedModelAdmin.actions_submit_line, "load_now", "unload_now")
 
     @action(description="Load", icon="memory")
     def load_now(self, request: HttpRequest, obj: ModelRegistry) -> None:

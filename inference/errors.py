@@ -1,11 +1,19 @@
-"""Errors of serving.
+"""Errors of serving. One with `retry_after_seconds` passes by itself; a client need not try the others again.
 
 HomelabError
-  EngineFailed (500)         the engine did not start, or died; the message has its last words
-  InsufficientMemory (503)   the model does not fit into memory, whoever leaves
-  Overloaded (503)           too many requests wait already
-  ModelBusy (409)            it is answering requests: see cachemgr's RepoBusy
-  BadRequest (400)           a field of an OpenAI request; `param` names it
+  EngineFailed (500)
+    EngineDied                while it worked; the message has its last words
+    EngineHung (504)          it did not answer any more, or made no step, and was ended
+    ModelNotLoadable          it ended while it loaded, and said why
+  ModelCrashed (503)          it failed too often: the model stays out of memory until somebody changes something
+  InsufficientMemory (503)    the model does not fit into memory, whoever leaves
+  ModelUnloaded (503)         somebody took it out of memory while it answered
+  Overloaded (503)            too many requests wait already
+  DownloadFailed (502)        a request began a download, and that did not end well
+  NoPool (503)                this process has no engines
+  ModelBusy (409)             it is answering requests: see cachemgr's RepoBusy
+  BadRequest (400)            a field of an OpenAI request; `param` names it
+  BodyTooLarge (413), BodyTooSlow (408)
 """
 
 from cachemgr.errors import RepoBusy
@@ -17,8 +25,33 @@ class EngineFailed(HomelabError):
     status = 500
 
 
+class EngineDied(EngineFailed):
+    code = "engine_died"
+    retry_after_seconds = 1
+
+
+class EngineHung(EngineFailed):
+    code = "engine_hung"
+    status = 504
+    retry_after_seconds = 1
+
+
+class ModelNotLoadable(EngineFailed):
+    code = "model_not_loadable"
+
+
+class ModelCrashed(HomelabError):
+    code = "model_failed"
+    status = 503
+
+
 class InsufficientMemory(HomelabError):
     code = "insufficient_memory"
+    status = 503
+
+
+class ModelUnloaded(HomelabError):
+    code = "model_unloaded"
     status = 503
 
 
@@ -26,6 +59,11 @@ class Overloaded(HomelabError):
     code = "overloaded"
     status = 503
     retry_after_seconds = 5
+
+
+class DownloadFailed(HomelabError):
+    code = "download_failed"
+    status = 502
 
 
 class NoPool(HomelabError):
@@ -41,7 +79,18 @@ class BadRequest(HomelabError):
     code = "invalid_value"
     status = 400
 
-    def __init__(self, message: str, *, param: str, code: str = "invalid_value") -> None:
+    def __init__(self, message: str, *, param: str | None, code: str = "invalid_value") -> None:
         super().__init__(message)
         self.param = param
         self.code = code
+
+
+class BodyTooLarge(HomelabError):
+    code = "body_too_large"
+    status = 413
+
+
+class BodyTooSlow(HomelabError):
+    code = "body_too_slow"
+    status = 408
+    retry_after_seconds = 1

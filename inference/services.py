@@ -1,11 +1,16 @@
-"""What may be served, and the pool that serves it."""
+"""What may be served, the pool that serves it, and what it says about itself."""
 
+from datetime import UTC, datetime
 from typing import Any
 
+from homelab.durations import FOR_EVER
 from inference.errors import NoPool
 from inference.pool import EnginePool
 from inference.slots import Slot
+from inference.stages import Stage
 from registry.models import ModelRegistry
+
+STATUSES = ("loaded", "loading", "unloaded", "failed")
 
 
 def pool_of(request: Any) -> EnginePool:
@@ -20,7 +25,7 @@ def list_servable() -> list[ModelRegistry]:
     return list(ModelRegistry.objects.servable())
 
 
-def describe_servable(model: ModelRegistry, *, state: str) -> dict[str, Any]:
+def describe_servable(model: ModelRegistry, *, pool: EnginePool) -> dict[str, Any]:
     """A model as `/v1/models` lists it."""
     return {
         "id": model.model_name,
@@ -29,17 +34,52 @@ def describe_servable(model: ModelRegistry, *, state: str) -> dict[str, Any]:
         "owned_by": model.hf_path.partition("/")[0],
         "context_length": model.context_length,
         "max_model_len": model.context_length,
-        "status": {"value": state},
+        "status": _status_for_routers(model.model_name, pool=pool),
     }
 
 
-def describe_slot(slot: Slot) -> dict[str, Any]:
-    """A model in memory, or on its way there, as `/api/ps` lists it."""
+def _status_for_routers(name: str, *, pool: EnginePool) -> dict[str, Any]:
+    """In llama.cpp's words: loaded, loading, or unloaded, perhaps `failed`."""
+    state = pool.state_of(name)
+    return {"value": "unloaded", "failed": True} if state == "failed" else {"value": state}
+
+
+def list_presences(pool: EnginePool) -> list[dict[str, Any]]:
+    """The models in memory, and those on their way there."""
+    return [describe_slot(slot, pool=pool) for slot in list(pool.residents.slots.values())]
+
+
+def describe_presence(name: str, *, pool: EnginePool) -> dict[str, Any]:
+    """One model, also one that is not in memory; `reason` says why it failed last."""
+    slot = pool.residents.slots.get(name)
+    if slot is not None:
+        return describe_slot(slot, pool=pool)
+    error = pool.tender.last_errors.get(name)
+    absent = _describe(Slot(name), stage=Stage(reason=error.message if error else ""))
+    return absent | {"status": pool.state_of(name), "stage": "", "since": None}
+
+
+def answer_presence(*, model: ModelRegistry, request: Any, **_: Any) -> dict[str, Any] | None:
+    """Receives the registry's `presence_asked`."""
+    try:
+        return describe_presence(model.model_name, pool=pool_of(request))
+    except NoPool:
+        return None
+
+
+def describe_slot(slot: Slot, *, pool: EnginePool) -> dict[str, Any]:
+    stay = slot.stay(default_seconds=pool.reaper.keep_alive_seconds)
+    described = _describe(slot, stage=slot.stage)
+    return described | {"keep_alive_seconds": stay, "unloads_at": _unloads_at(slot, stay_seconds=stay)}
+
+
+def _describe(slot: Slot, *, stage: Stage) -> dict[str, Any]:
     facts = slot.engine.facts if slot.engine else {}
     return {
         "model": slot.model_name,
-        "status": "loaded" if slot.stage == "ready" else "loading",
-        "stage": slot.stage,
+        "status": "loaded" if slot.is_ready else "loading",
+        **stage.to_json(),
+        "since": _moment(slot.stage_began_at),
         "requests": slot.in_flight,
         "memory_bytes": slot.memory_bytes,
         "load_seconds": round(slot.load_seconds, 2),
@@ -47,4 +87,19 @@ def describe_slot(slot: Slot) -> dict[str, Any]:
         "device": facts.get("device", ""),
         "dtype": facts.get("dtype", ""),
         "context_length": facts.get("context_length"),
+        "backend": facts.get("backend", ""),
+        "backend_reason": facts.get("backend_reason", ""),
+        "keep_alive_seconds": None,
+        "unloads_at": None,
     }
+
+
+def _unloads_at(slot: Slot, *, stay_seconds: float) -> str | None:
+    """None while it is in use, or stays."""
+    if not slot.is_ready or slot.in_flight or slot.is_pinned or stay_seconds == FOR_EVER:
+        return None
+    return _moment(slot.idle_from + stay_seconds)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -2,53 +2,111 @@
 
 import asyncio
 import time
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone
 
 from cachemgr.locks import RepoLock
+from homelab.durations import FOR_EVER
+from inference.devices import read_taken
+from inference.memory import MemoryPlan
 from inference.process import EngineProcess
 from inference.scheduler import Resident
+from inference.stages import Stage, StageName
 from registry.locating import LocatedModel
-
-FOR_EVER = -1.0
 
 
 @dataclass(eq=False)
 class Slot:
     """A model on its way into memory, or in it. A failed one leaves the pool; one whose files moved answers what it has
-    begun, and takes nothing new.
-
-    queued -> reading -> ready
+    begun, and takes nothing new. `what`: the files and settings that it tries. `keep_alive_seconds` None: as its
+    settings say, else the server's.
     """
 
     model_name: str
-    keep_alive_seconds: float
-    stage: str = "queued"
+    model_pk: int = 0
+    what: Hashable = None
+    keep_alive_seconds: float | None = None
+    stage: Stage = field(default_factory=Stage)
+    stage_began_at: float = field(default_factory=time.time)
+    stage_seconds: dict[str, float] = field(default_factory=dict)
     in_flight: int = 0
+    asked_at: datetime = field(default_factory=timezone.now)
+    queued_at: float = field(default_factory=time.monotonic)
     idle_since: float = field(default_factory=time.monotonic)
-    memory_bytes: int = 0
+    idle_from: float = field(default_factory=time.time)
     load_seconds: float = 0.0
     located: LocatedModel | None = None
     lock: RepoLock | None = None
+    memory: MemoryPlan | None = None
     engine: EngineProcess | None = None
     loading: "asyncio.Task[EngineProcess] | None" = None
     watching: "asyncio.Task[None] | None" = None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.stage.is_ready
 
     @property
     def is_pinned(self) -> bool:
         return self.located is not None and self.located.is_pinned
 
     @property
-    def is_overdue(self) -> bool:
-        idle = self.in_flight == 0 and self.stage == "ready" and not self.is_pinned
-        limit = self.keep_alive_seconds
-        return idle and limit != FOR_EVER and time.monotonic() - self.idle_since >= limit
+    def memory_bytes(self) -> int:
+        return self.memory.total_bytes if self.memory else 0
 
-    def as_resident(self, *, is_leaving: bool = False) -> Resident:
-        """One that leaves, or loads, cannot be asked to go; but it makes room in the end."""
-        is_idle = self.stage == "ready" and not is_leaving
-        in_flight = self.in_flight if is_idle else max(1, self.in_flight)
-        is_pinned = self.is_pinned and not is_leaving
-        return Resident(self.model_name, self.memory_bytes, in_flight, is_pinned, self.idle_since)
+    def enter(self, name: StageName, **details: Any) -> None:
+        self.show(Stage(name, **details))
+
+    def show(self, stage: Stage) -> None:
+        """A stage, or the same one with other figures."""
+        if stage.name != self.stage.name:
+            now = time.time()
+            before = self.stage_seconds.get(self.stage.name, 0.0)
+            self.stage_seconds[self.stage.name] = before + now - self.stage_began_at
+            self.stage_began_at = now
+        self.stage = stage
+
+    def stay(self, *, default_seconds: float) -> float:
+        """Seconds that it stays when it is idle."""
+        own = self.located.serving.keep_alive_seconds if self.located else None
+        given = (self.keep_alive_seconds, own, default_seconds)
+        return next(seconds for seconds in given if seconds is not None)
+
+    def is_overdue(self, *, default_seconds: float) -> bool:
+        stay = self.stay(default_seconds=default_seconds)
+        is_idle = self.in_flight == 0 and self.is_ready and not self.is_pinned
+        return is_idle and stay != FOR_EVER and time.monotonic() - self.idle_since >= stay
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+            self.rest()
+
+    def rest(self) -> None:
+        """From now on it is idle: by the clock that only goes forward, and by the one on the wall."""
+        self.idle_since, self.idle_from = time.monotonic(), time.time()
+
+    def as_resident(self, *, is_leaving: bool) -> Resident:
+        return Resident(
+            self.model_name,
+            held=self.memory.needs if self.memory else {},
+            in_flight=self.in_flight,
+            is_pinned=self.is_pinned,
+            idle_since=self.idle_since,
+            load_seconds=self.load_seconds,
+            priority=self.located.serving.priority if self.located else 0,
+            state="leaving" if is_leaving else "ready" if self.is_ready else "loading",
+            taken=read_taken(self.engine.pid) if self.engine else {},
+        )
 
     async def end(self) -> None:
         """The engine first, and only then the lock: nobody removes files under an engine's feet."""

@@ -1,46 +1,58 @@
-"""`python -m inference.engine`: ties the process to its parent, then opens the socket, then loads the model."""
+"""`python -m inference.engine`: ties the process to its parent, then opens the socket, then loads the model.
 
-import argparse
+With `--standby` it loads nothing yet: it imports the libraries, and waits for its order.
+"""
+
 import os
-from collections.abc import Sequence
+import sys
+from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 
-from inference.engine.lifeline import die_with_parent
+from inference.engine.arguments import BadArguments, Order, read_order
+from inference.engine.backend import EngineSettings
+from inference.engine.endings import USAGE, Ending, leave
+from inference.engine.lifeline import die_with_parent, watch_stdin
+from inference.engine.standby import receive_order
+
+_SWITCH_SECONDS = 0.0005
+
+# How long a thread of OpenMP waits for its siblings before it sleeps: some 50 microseconds instead of 10 milliseconds.
+# Where other programs keep the processors busy, a step was measured to take a tenth of the time by that.
+_SPINS = "1000"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    chosen = _read_arguments(arguments)
-    # torch and the libraries of the Hub read this when they are imported: an engine never asks the internet.
+def main() -> None:
+    try:
+        _run(None if sys.argv[1:] == ["--standby"] else read_order(sys.argv[1:]))
+    except BadArguments as error:
+        leave(Ending(USAGE, str(error)))
+    except Ending as ending:
+        leave(ending)
+    leave()
+
+
+def _run(order: Order | None) -> None:
+    """Returns when it has been told to end. `order` None: a standby."""
+    if not die_with_parent(parent_pid=order.parent_pid if order else None):
+        return
+    # The libraries read these when they are imported. An engine never asks the internet.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from inference.engine.backend import EngineSettings
-    from inference.engine.server import LOAD_FAILED, leave, serve
-    from inference.engine.worker import SerialBackend
+    os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+    # The model thread lets go of the interpreter in each of a step's thousand operations, and waits to get it back.
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    from inference.engine.server import serve
+    from inference.engine.stages import ModelLoad
+    from inference.engine.worker import ModelThread
 
-    depart = partial(leave, socket_path=chosen.socket)
-    die_with_parent(parent_pid=chosen.parent_pid, on_parent_gone=lambda: depart(0))
-    settings = EngineSettings(
-        model_path=chosen.model_path,
-        model_name=chosen.model_name,
-        context_length=chosen.context_length,
-        dtype=chosen.dtype,
-        device=chosen.device,
-    )
-    backend = SerialBackend(settings, on_load_error=lambda message: depart(LOAD_FAILED, message=message))
-    serve(backend, model_name=chosen.model_name, socket_path=chosen.socket)
-    depart(0)
-
-
-def _read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m inference.engine", description=__doc__)
-    parser.add_argument("--socket", type=Path, required=True, metavar="PATH")
-    parser.add_argument("--model-path", required=True, metavar="DIR", help="absolute path of a snapshot folder")
-    parser.add_argument("--model-name", required=True, metavar="NAME")
-    parser.add_argument("--context-length", type=int, metavar="N", help="tokens; never more than the model's own")
-    parser.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--parent-pid", type=int, metavar="PID", help="who starts the engine, if it wants to be sure")
-    return parser.parse_args(arguments)
+    ordered: Future[EngineSettings] = Future()
+    model = ModelThread(ModelLoad(ordered.result, is_standby=order is None), on_ending=leave)
+    model.start()
+    order = order or receive_order(sys.stdin.fileno())
+    if order is None:
+        return
+    watch_stdin(on_end=leave)
+    name, path = order.settings.model_name, order.socket_path
+    serve(model, model_name=name, socket_path=path, on_listening=partial(ordered.set_result, order.settings))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from inference.engine.backend import Backend, Ready
 from inference.engine.bodies import Asked, BadRequest, read_chat, read_completion
-from inference.engine.choices import Answer, Choice, Ended, GenerationFailed, Piece
+from inference.engine.choices import Answer, Ended, GenerationFailed, Part, Piece
 from inference.engine.prompts import encode_prompt
 from inference.engine.protocol import DONE, Envelope, Json, make_error, make_event
 
@@ -43,13 +43,12 @@ class EngineApp:
     async def show_health(self, request: Request) -> Response:
         state = self._backend.get_state()
         if not isinstance(state, Ready):
-            return JSONResponse({"status": "loading", "stage": state.stage}, status_code=503)
-        about = {"status": "ready", "model": self._model_name, "engine": self._backend.name}
-        return JSONResponse(about | asdict(state))
+            return JSONResponse({"status": "loading"} | asdict(state), status_code=503)
+        return JSONResponse({"status": "ready", "model": self._model_name} | _describe(state))
 
     async def show_status(self, request: Request) -> Response:
-        active, queued = self._backend.count()
-        return JSONResponse({"active": active, "queued": queued})
+        load = self._backend.get_load()
+        return JSONResponse(asdict(load) | {"idle": load.is_idle})
 
     async def answer_chat(self, request: Request) -> Response:
         return await self._answer(request, read=read_chat)
@@ -97,12 +96,15 @@ class EventStream(StreamingResponse):
 
 
 async def _stream(answer: Answer, *, envelope: Envelope) -> AsyncIterator[bytes]:
-    """A failure is an event and then nothing: a client that sees no [DONE] knows that something is missing."""
+    """The choices' chunks as they come. A failure is an event and then nothing: a client that sees no [DONE] knows that
+    something is missing."""
     answer.submit()
-    try:
+    if envelope.is_chat:
         for choice in answer.choices:
-            async for chunk in _stream_choice(choice, envelope=envelope):
-                yield make_event(chunk)
+            yield make_event(envelope.make_role_chunk(index=choice.index))
+    try:
+        async for index, part in answer.read():
+            yield make_event(_make_chunk(part, index=index, envelope=envelope))
     except GenerationFailed as error:
         yield make_event(make_error(str(error), kind="server_error", code="generation_failed"))
         return
@@ -111,33 +113,32 @@ async def _stream(answer: Answer, *, envelope: Envelope) -> AsyncIterator[bytes]
     yield DONE
 
 
-async def _stream_choice(choice: Choice, *, envelope: Envelope) -> AsyncIterator[Json]:
-    if envelope.is_chat:
-        yield envelope.make_role_chunk(index=choice.index)
-    async for part in choice.read():
-        match part:
-            case Piece(text, tokens):
-                yield envelope.make_text_chunk(text, index=choice.index, logprobs=tokens)
-            case Ended(reason):
-                yield envelope.make_last_chunk(index=choice.index, reason=reason)
+def _make_chunk(part: Part, *, index: int, envelope: Envelope) -> Json:
+    match part:
+        case Piece(text, tokens):
+            return envelope.make_text_chunk(text, index=index, logprobs=tokens)
+        case Ended(reason):
+            return envelope.make_last_chunk(index=index, reason=reason)
 
 
 async def _collect(answer: Answer, *, envelope: Envelope) -> Json:
     answer.submit()
+    parts: list[list[Part]] = [[] for _ in answer.choices]
     try:
-        choices = [await _collect_choice(choice, envelope=envelope) for choice in answer.choices]
-        return envelope.make_answer(choices, usage=answer.usage)
+        async for index, part in answer.read():
+            parts[index].append(part)
     finally:
         answer.cancel()
+    choices = [_join(each, index=index, envelope=envelope) for index, each in enumerate(parts)]
+    return envelope.make_answer(choices, usage=answer.usage)
 
 
-async def _collect_choice(choice: Choice, *, envelope: Envelope) -> Json:
-    parts = [part async for part in choice.read()]
+def _join(parts: Sequence[Part], *, index: int, envelope: Envelope) -> Json:
     pieces = [part for part in parts if isinstance(part, Piece)]
     (reason,) = (part.reason for part in parts if isinstance(part, Ended))
     text = "".join(piece.text for piece in pieces)
     tokens = [token for piece in pieces for token in piece.tokens]
-    return envelope.make_choice(text, index=choice.index, reason=reason, logprobs=tokens)
+    return envelope.make_choice(text, index=index, reason=reason, logprobs=tokens)
 
 
 async def _work_while_connected(work: Coroutine[Any, Any, Result], *, request: Request) -> Result | None:
@@ -162,6 +163,24 @@ async def _read_json(request: Request) -> Any:
         return json.loads(await request.body())
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The body is not JSON: {error}", code="invalid_json") from error
+
+
+def _describe(ready: Ready) -> Json:
+    runner, model = ready.runner, ready.model
+    return {
+        "backend": runner.backend,
+        "backend_reason": runner.backend_reason,
+        "context_length": runner.context_length,
+        "parallel_requests": runner.parallel_requests,
+        "kv_tokens": runner.kv_tokens,
+        "device": model.device,
+        "dtype": model.dtype,
+        "parameters": model.parameters,
+        "weights_bytes": sum(model.weights_by_device.values()),
+        "memory": ready.count_memory(),
+        "load_seconds": ready.load_seconds,
+        "stage_seconds": dict(ready.stage_seconds),
+    }
 
 
 def _answer_loading(model_name: str, *, stage: str) -> Response:

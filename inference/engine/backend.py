@@ -1,12 +1,14 @@
 """What the HTTP side and a backend say to each other: token ids, events and states. No torch, no HTTP."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Stage = Literal["importing", "reading", "warming"]
-STAGES: tuple[Stage, ...] = ("importing", "reading", "warming")
+BackendName = Literal["batching", "generate"]
+Reason = Literal["stop", "length"]
+DEFAULT_PARALLEL_REQUESTS = 8
 
 
 class LoadError(Exception):
@@ -15,29 +17,72 @@ class LoadError(Exception):
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """`context_length` None is the model's own; `dtype` and `device` may be `auto`."""
+    """`context_length` None is the model's own, `kv_tokens` None what one context needs, or a little more.
+
+    `dtype`, `device` and `backend` may be `auto`; `quantization` is none, 8bit or 4bit.
+    """
 
     model_path: str
     model_name: str
     context_length: int | None = None
+    parallel_requests: int = DEFAULT_PARALLEL_REQUESTS
+    kv_tokens: int | None = None
     dtype: str = "auto"
     device: str = "auto"
+    quantization: str = "none"
+    backend: str = "auto"
 
 
 @dataclass(frozen=True)
 class Loading:
+    """Bytes of the weights that are in memory, of all there are."""
+
     stage: Stage
+    bytes_done: int = 0
+    bytes_total: int = 0
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """`device`: cpu, cuda:0, or balanced. `weights_by_device` in bytes."""
+
+    device: str
+    dtype: str
+    parameters: int
+    weights_by_device: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class RunnerFacts:
+    """`backend_reason`: why not `batching`, as a sentence, or "". `kv_tokens` are those of all requests together, and
+    `kv_bytes` what their paged cache takes of its device, on the CPU only as it is used. Without one both are 0."""
+
+    backend: BackendName
+    context_length: int
+    parallel_requests: int
+    kv_tokens: int = 0
+    kv_bytes: int = 0
+    kv_device: str = ""
+    backend_reason: str = ""
 
 
 @dataclass(frozen=True)
 class Ready:
-    context_length: int
-    device: str
-    dtype: str
-    parameters: int
-    weights_bytes: int
+    model: ModelFacts
+    runner: RunnerFacts
     load_seconds: float
-    stage_seconds: dict[str, float]
+    stage_seconds: Mapping[str, float]
+
+    @property
+    def context_length(self) -> int:
+        return self.runner.context_length
+
+    def count_memory(self) -> dict[str, dict[str, int]]:
+        """For each device its `weights_bytes` and `kv_bytes`."""
+        memory = {name: {"weights_bytes": size, "kv_bytes": 0} for name, size in self.model.weights_by_device.items()}
+        if self.runner.kv_bytes:
+            memory[self.runner.kv_device]["kv_bytes"] = self.runner.kv_bytes
+        return memory
 
 
 @dataclass(frozen=True)
@@ -74,7 +119,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Finished:
-    reason: Literal["stop", "length"]
+    reason: Reason
 
 
 @dataclass(frozen=True)
@@ -98,6 +143,11 @@ class Generation:
     """Called on the model thread; must not block."""
     cancelled: threading.Event = field(default_factory=threading.Event)
 
+    def send(self, event: Event) -> None:
+        """Who has left is told nothing."""
+        if not self.cancelled.is_set():
+            self.on_event(event)
+
 
 class Tokenizer(Protocol):
     """The part of a transformers tokenizer that the HTTP side uses."""
@@ -114,13 +164,22 @@ class Tokenizer(Protocol):
     def convert_ids_to_tokens(self, token_id: int, /) -> Any: ...
 
 
+@dataclass(frozen=True)
+class Load:
+    """Generations that have begun, and those that wait. `steps` counts what the model has done: it grows as long as
+    there is progress."""
+
+    active: int
+    queued: int
+    steps: int
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.active or self.queued)
+
+
 class Backend(Protocol):
     """A model that generates. Its methods are quick and called on the event loop; its work is on its own thread."""
-
-    name: str
-
-    def start(self) -> None:
-        """Begins to load. A model that cannot load ends the process with exit code 3."""
 
     def get_state(self) -> Loading | Ready: ...
 
@@ -132,8 +191,7 @@ class Backend(Protocol):
     def cancel(self, generation: Generation) -> None:
         """A running one stops within a token or two, a queued one never starts. Twice is fine."""
 
-    def count(self) -> tuple[int, int]:
-        """(active, queued) generations."""
+    def get_load(self) -> Load: ...
 
     def stop(self) -> None:
         """Fails what is queued or running with the reason that the engine stops."""

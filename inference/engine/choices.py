@@ -1,11 +1,10 @@
-"""One choice of an answer: it submits a generation, reads its events and turns tokens into text until it ends."""
+"""The choices of an answer: they submit generations, take their events and turn tokens into text until they end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from inference.engine.backend import Backend, Event, Failed, Finished, Generation, Token, Tokenizer
+from inference.engine.backend import Backend, Event, Failed, Finished, Generation, Reason, Token, Tokenizer
 from inference.engine.bodies import Asked
 from inference.engine.decoding import IncrementalDetokenizer, StopMatcher
 from inference.engine.protocol import TokenText, Usage
@@ -23,10 +22,13 @@ class Piece:
     text: str
     tokens: tuple[TokenText, ...] = ()
 
+    def __bool__(self) -> bool:
+        return bool(self.text or self.tokens)
+
 
 @dataclass(frozen=True)
 class Ended:
-    reason: Literal["stop", "length"]
+    reason: Reason
 
 
 class TextAssembler:
@@ -70,77 +72,91 @@ class TextAssembler:
         return Piece(text, tokens=shown)
 
 
-class Choice:
-    """Made on the event loop; `index` counts the choices of one request."""
+Part = Piece | Ended
 
-    def __init__(self, asked: Asked, *, index: int, prompt_ids: tuple[int, ...], limit: int, backend: Backend) -> None:
-        seed = asked.sampling.seed
-        sampling = replace(asked.sampling, seed=None if seed is None else seed + index)
+
+class Choice:
+    """`index` counts the choices of one request. All on the event loop."""
+
+    def __init__(self, asked: Asked, *, index: int, generation: Generation, backend: Backend) -> None:
         self.index = index
         self.completion_tokens = 0
+        self.has_ended = False
+        self._generation = generation
         self._backend = backend
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
         self._assembler = TextAssembler(backend.get_tokenizer(), stops=asked.stops)
-        self.generation = Generation(prompt_ids, limit, sampling, self._receive)
 
     def submit(self) -> None:
-        if self.generation.max_new_tokens == 0:
-            self._events.put_nowait(Finished("length"))
-        else:
-            self._backend.submit(self.generation)
+        self._backend.submit(self._generation)
 
     def cancel(self) -> None:
-        self._backend.cancel(self.generation)
+        self._backend.cancel(self._generation)
 
-    async def read(self) -> AsyncIterator[Piece | Ended]:
-        """Pieces with something in them, then one Ended. Raises GenerationFailed."""
-        while True:
-            match await self._events.get():
-                case Failed(message):
-                    raise GenerationFailed(message)
-                case Finished(reason):
-                    break
-                case Token() as token if piece := self._push(token):
+    def take(self, event: Event) -> Iterator[Part]:
+        """What is to be shown: pieces with something in them, and in the end one Ended. Raises GenerationFailed."""
+        match event:
+            case Failed(message):
+                raise GenerationFailed(message)
+            case Finished(reason):
+                yield from self._end(reason)
+            case Token() if not self.has_ended:
+                self.completion_tokens += 1
+                piece = Piece("") if event.is_end else self._assembler.push(event)
+                if piece:
                     yield piece
-            if self._assembler.has_stopped:
-                self.cancel()
-                break
-        if (piece := self._assembler.flush()).text or piece.tokens:
-            yield piece
-        yield Ended("stop" if self._assembler.has_stopped else reason)
+                if self._assembler.has_stopped:
+                    self.cancel()
+                    yield from self._end("stop")
 
-    def _push(self, token: Token) -> Piece | None:
-        self.completion_tokens += 1
-        piece = Piece("") if token.is_end else self._assembler.push(token)
-        return piece if piece.text or piece.tokens else None
-
-    def _receive(self, event: Event) -> None:
-        """Called on the model thread."""
-        self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+    def _end(self, reason: Reason) -> Iterator[Part]:
+        if not self.has_ended:
+            self.has_ended = True
+            if piece := self._assembler.flush():
+                yield piece
+            yield Ended("stop" if self._assembler.has_stopped else reason)
 
 
 class Answer:
-    """All choices of one request, submitted together and read one after the other."""
+    """All choices of one request, submitted together, and read as they come. Made on the event loop."""
 
     def __init__(self, asked: Asked, *, prompt_ids: tuple[int, ...], context_length: int, backend: Backend) -> None:
         rest = context_length - len(prompt_ids)
-        limit = rest if asked.max_tokens is None else min(asked.max_tokens, rest)
-        self._prompt_tokens = len(prompt_ids)
-        self.choices = [
-            Choice(asked, index=index, prompt_ids=prompt_ids, limit=limit, backend=backend)
-            for index in range(asked.choices)
-        ]
+        self._limit = rest if asked.max_tokens is None else min(asked.max_tokens, rest)
+        self._prompt_ids = prompt_ids
+        self._events: asyncio.Queue[tuple[Choice, Event]] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        self.choices = [self._make_choice(asked, index=index, backend=backend) for index in range(asked.choices)]
 
     @property
     def usage(self) -> Usage:
-        return Usage(self._prompt_tokens, sum(choice.completion_tokens for choice in self.choices))
+        return Usage(len(self._prompt_ids), sum(choice.completion_tokens for choice in self.choices))
 
     def submit(self) -> None:
         for choice in self.choices:
-            choice.submit()
+            if self._limit:
+                choice.submit()
+            else:
+                self._events.put_nowait((choice, Finished("length")))
 
     def cancel(self) -> None:
         """For the case that somebody left or failed; what has ended is not touched."""
         for choice in self.choices:
             choice.cancel()
+
+    async def read(self) -> AsyncIterator[tuple[int, Part]]:
+        """Parts with the index of their choice, until each has ended. Raises GenerationFailed."""
+        while not all(choice.has_ended for choice in self.choices):
+            choice, event = await self._events.get()
+            for part in choice.take(event):
+                yield choice.index, part
+
+    def _make_choice(self, asked: Asked, *, index: int, backend: Backend) -> Choice:
+        seed = asked.sampling.seed
+        sampling = replace(asked.sampling, seed=None if seed is None else seed + index)
+        generation = Generation(self._prompt_ids, self._limit, sampling, lambda event: self._receive(choice, event))
+        choice = Choice(asked, index=index, generation=generation, backend=backend)
+        return choice
+
+    def _receive(self, choice: Choice, event: Event) -> None:
+        """Called on the model thread."""
+        self._loop.call_soon_threadsafe(self._events.put_nowait, (choice, event))

@@ -1,91 +1,122 @@
-"""Runs one generation at a time with transformers' own `generate`."""
+"""The `generate` backend: one generation at a time, with transformers' own, for models that it cannot batch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
-from inference.engine.backend import EngineSettings, Finished, Generation, Sampling, Token
-from inference.engine.loading import LoadedModel, load_model
-from inference.engine.sampling import Sampler, plan_sampling
-
-
-def load_runner(settings: EngineSettings) -> "GenerateRunner":
-    return GenerateRunner(load_model(settings))
+from inference.engine.backend import Failed, Finished, Generation, RunnerFacts, Token
+from inference.engine.loading import LoadedModel
+from inference.engine.sampling import Chosen, Sampler, choose_tokens, plan_sampling
 
 
 class GenerateRunner:
-    def __init__(self, loaded: LoadedModel) -> None:
-        model = loaded.model
+    """A loaded model; every call comes from the model thread."""
+
+    capacity = 1
+
+    def __init__(self, loaded: LoadedModel, *, reason: str) -> None:
         self.tokenizer = loaded.tokenizer
-        self.context_length = loaded.context_length
-        self.device = str(model.device)
-        self.dtype = str(model.dtype).removeprefix("torch.")
-        self.parameters = int(model.num_parameters())
-        self.weights_bytes = int(model.get_memory_footprint())
+        self.facts = RunnerFacts("generate", loaded.context_length, parallel_requests=1, backend_reason=reason)
+        self.steps = 0
         self._loaded = loaded
+        self._active: list[Generation] = []
 
-    def warm_up(self) -> None:
-        """Two tokens: the first reads the prompt, the second reads the cache."""
-        ids = tuple(self.tokenizer("Hello")["input_ids"]) or (0,)
-        generation = Generation(ids, max_new_tokens=2, sampling=Sampling(temperature=0), on_event=lambda _: None)
-        self.run(generation)
+    def admit(self, generation: Generation) -> None:
+        self._active = [generation]
 
-    def run(self, generation: Generation) -> None:
-        if generation.cancelled.is_set():
-            return
-        sampler = self._make_sampler(generation)
-        streamer = EventStreamer(generation, sampler=sampler, eos_token_ids=self._loaded.eos_token_ids)
-        prompt = torch.tensor([generation.prompt_ids], device=self._loaded.model.device)
+    def drop(self, generation: Generation) -> None:
+        """It looks itself whether it is cancelled."""
+
+    def step(self) -> Sequence[Generation]:
+        """One whole generation."""
+        for generation in self._active:
+            if not generation.cancelled.is_set():
+                self._run(generation)
+        return self.recover()
+
+    def recover(self) -> Sequence[Generation]:
+        ended, self._active = self._active, []
+        return ended
+
+    def count_step(self) -> None:
+        self.steps += 1
+
+    def _run(self, generation: Generation) -> None:
+        chooser = OneChooser(self._loaded, generation=generation)
+        streamer = EventStreamer(generation, chooser=chooser)
+        prompt = torch.tensor([generation.prompt_ids], device=self._loaded.device)
+        # Greedy, because the chooser leaves one token possible; all else is the model's own.
+        config = GenerationConfig(max_new_tokens=generation.max_new_tokens, do_sample=False, use_cache=True)  # type: ignore[no-untyped-call]
         with torch.inference_mode():
             self._loaded.model.generate(
                 inputs=prompt,
                 attention_mask=torch.ones_like(prompt),
-                generation_config=self._configure(generation),
-                logits_processor=[sampler],
-                stopping_criteria=StoppingCriteriaList([Cancelled(generation)]),
+                generation_config=config,
+                logits_processor=[chooser],
+                stopping_criteria=StoppingCriteriaList([EarlyEnd(self, generation=generation, chooser=chooser)]),
                 streamer=streamer,
             )
-        if not generation.cancelled.is_set():
-            generation.on_event(Finished("stop" if streamer.has_ended else "length"))
-
-    def _make_sampler(self, generation: Generation) -> Sampler:
-        plan = plan_sampling(generation.sampling, defaults=self._loaded.defaults)
-        return Sampler(plan, prompt_tokens=len(generation.prompt_ids), device=self._loaded.model.device)
-
-    def _configure(self, generation: Generation) -> GenerationConfig:
-        """Greedy, because the sampler leaves one token possible; all else is the model's own."""
-        return GenerationConfig(max_new_tokens=generation.max_new_tokens, do_sample=False, use_cache=True)  # type: ignore[no-untyped-call]
+        if chooser.last is None:
+            generation.send(Failed(self._loaded.explain_no_numbers()))
+        else:
+            generation.send(Finished("stop" if chooser.has_ended else "length"))
 
 
-class Cancelled(StoppingCriteria):
-    def __init__(self, generation: Generation) -> None:
+class OneChooser(LogitsProcessor):
+    """The last processor of one `generate` call: it leaves exactly one token possible, the one that it has chosen.
+
+    `last`: None if the model gave no numbers. input_ids: (1, length); scores: (1, words).
+    """
+
+    def __init__(self, loaded: LoadedModel, *, generation: Generation) -> None:
+        plan = plan_sampling(generation.sampling, defaults=loaded.defaults)
+        self.last: Chosen | None = None
+        self._sampler = Sampler(plan, prompt_ids=generation.prompt_ids)
+        self._loaded = loaded
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        logits = scores.float().clone()
+        (self.last,) = choose_tokens(logits, [self._sampler], banned=self._loaded.banned)
+        only = torch.full_like(scores, -torch.inf)
+        only[0, self.last.token_id if self.last else 0] = 0.0
+        return only
+
+    @property
+    def has_ended(self) -> bool:
+        return self.last is not None and self.last.token_id in self._loaded.eos_token_ids
+
+
+class EarlyEnd(StoppingCriteria):
+    """Called once for each token."""
+
+    def __init__(self, runner: GenerateRunner, *, generation: Generation, chooser: OneChooser) -> None:
+        self._runner = runner
         self._generation = generation
+        self._chooser = chooser
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **unused: Any) -> torch.Tensor:
-        is_cancelled = self._generation.cancelled.is_set()
-        return torch.full((input_ids.shape[0],), is_cancelled, dtype=torch.bool, device=input_ids.device)
+    def __call__(self, input_ids: Tensor, scores: Any, **unused: Any) -> Tensor:
+        self._runner.count_step()
+        is_over = self._generation.cancelled.is_set() or self._chooser.last is None
+        return torch.full((input_ids.shape[0],), is_over, dtype=torch.bool, device=input_ids.device)
 
 
 class EventStreamer(BaseStreamer):
     """`generate` first puts the prompt, then each token as it is chosen."""
 
-    def __init__(self, generation: Generation, *, sampler: Sampler, eos_token_ids: frozenset[int]) -> None:
-        self.has_ended = False
+    def __init__(self, generation: Generation, *, chooser: OneChooser) -> None:
         self._generation = generation
-        self._sampler = sampler
-        self._eos_token_ids = eos_token_ids
+        self._chooser = chooser
         self._has_seen_prompt = False
 
-    def put(self, value: torch.Tensor) -> None:
-        if not self._has_seen_prompt:
-            self._has_seen_prompt = True
-            return
-        for token_id in value.flatten().tolist():
-            self.has_ended = token_id in self._eos_token_ids
-            logprobs = self._sampler.logprobs.popleft()
-            self._generation.on_event(Token(token_id, is_end=self.has_ended, logprobs=logprobs))
+    def put(self, value: Tensor) -> None:
+        chosen = self._chooser.last
+        if self._has_seen_prompt and chosen:
+            self._generation.send(Token(chosen.token_id, is_end=self._chooser.has_ended, logprobs=chosen.logprobs))
+        self._has_seen_prompt = True
 
     def end(self) -> None:
         """Nothing waits here: tokens were passed on one by one."""

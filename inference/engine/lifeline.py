@@ -1,4 +1,4 @@
-"""An engine never outlives its parent: the kernel kills it, and so does the end of the pipe that is its stdin.
+"""An engine never outlives its parent: the kernel kills it, and so does the end of its stdin, a pipe or a socket.
 
 The kernel's signal fires when the parent's *thread* that started the engine ends, so that one must live as long.
 """
@@ -13,18 +13,21 @@ from collections.abc import Callable
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(*, parent_pid: int | None, on_parent_gone: Callable[[], None]) -> None:
-    """Call first, in the main thread. Without `parent_pid` a parent that died before this call is known by its pipe."""
+def die_with_parent(*, parent_pid: int | None) -> bool:
+    """Call first, in the main thread. False if the parent is gone already, as far as that can be told: without
+    `parent_pid` one that died before this call is known by its pipe alone."""
     expected = os.getppid() if parent_pid is None else parent_pid
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed: this engine could outlive its parent")
-    if os.getppid() != expected:
-        on_parent_gone()
-    threading.Thread(target=_wait_for_end_of_pipe, args=(on_parent_gone,), name="lifeline", daemon=True).start()
+    return os.getppid() == expected
 
 
-def _wait_for_end_of_pipe(on_parent_gone: Callable[[], None]) -> None:
+def watch_stdin(*, on_end: Callable[[], None]) -> None:
+    threading.Thread(target=_wait_for_end, args=(on_end,), name="lifeline", daemon=True).start()
+
+
+def _wait_for_end(on_end: Callable[[], None]) -> None:
     while os.read(sys.stdin.fileno(), 4096):
         continue
-    on_parent_gone()
+    on_end()

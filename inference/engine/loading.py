@@ -1,46 +1,70 @@
 """Reads a model from a folder, and only from there: no network, no pickle, no code of the model's author."""
 
+import importlib.util
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 from transformers.utils import logging
 
-from inference.engine.backend import EngineSettings, LoadError, Tokenizer
+from inference.engine.backend import EngineSettings, LoadError, ModelFacts, Tokenizer
+from inference.engine.dtypes import choose_dtype, read_cpu_flags
+from inference.engine.placement import Machine, Placement, place
+from inference.engine.sampling import SamplingDefaults
+from inference.engine.snapshot import read_stored_dtype
 
 _FALLBACK_CONTEXT_LENGTH = 2048
 _SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 # What of a model's generation_config stays with `generate`; how to sample is ours.
-_KEPT = (
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-    "suppress_tokens",
-    "begin_suppress_tokens",
-    "bad_words_ids",
-    "no_repeat_ngram_size",
-)
-
-
-@dataclass(frozen=True)
-class SamplingDefaults:
-    """What applies when a request says nothing: the model's own values, else the neutral ones."""
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    repetition_penalty: float = 1.0
+ONLY_GENERATE_KNOWS = ("begin_suppress_tokens", "bad_words_ids", "no_repeat_ngram_size")
 
 
 @dataclass(frozen=True)
 class LoadedModel:
+    """`banned`: ids that are never generated, on the model's device."""
+
     model: Any
     tokenizer: Tokenizer
     defaults: SamplingDefaults
     eos_token_ids: frozenset[int]
+    banned: torch.Tensor | None
     context_length: int
+    placement: Placement
+
+    @property
+    def device(self) -> torch.device:
+        """Where the prompt goes."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def facts(self) -> ModelFacts:
+        return ModelFacts(
+            device=self.placement.device,
+            dtype=str(self.model.dtype).removeprefix("torch."),
+            parameters=int(self.model.num_parameters()),
+            weights_by_device=self._count_weights(),
+        )
+
+    def explain_no_numbers(self) -> str:
+        return (
+            "The model gave no numbers (NaN) for the next token: its weights are damaged, or "
+            f"{self.facts.dtype} has too small a range for them."
+        )
+
+    def _count_weights(self) -> Mapping[str, int]:
+        """Bytes by device; what two layers share counts once."""
+        sizes: dict[str, int] = {}
+        seen: set[int] = set()
+        for tensor in (*self.model.parameters(), *self.model.buffers()):
+            if tensor.data_ptr() not in seen:
+                seen.add(tensor.data_ptr())
+                sizes[str(tensor.device)] = sizes.get(str(tensor.device), 0) + tensor.nbytes
+        return sizes
 
 
 def load_model(settings: EngineSettings) -> LoadedModel:
@@ -48,7 +72,8 @@ def load_model(settings: EngineSettings) -> LoadedModel:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     warnings.simplefilter("ignore")
-    model = _read_weights(settings, device=_choose_device(settings.device))
+    placement = place(settings, machine=_look_at_machine())
+    model = read_weights(settings, placement=placement)
     tokenizer: Any = AutoTokenizer.from_pretrained(settings.model_path, **_SAFE)
     tokenizer("A first text, so that no later one changes how the tokenizer is set.")
     given = model.generation_config
@@ -58,14 +83,28 @@ def load_model(settings: EngineSettings) -> LoadedModel:
         tokenizer=tokenizer,
         defaults=_read_defaults(given),
         eos_token_ids=frozenset(_as_list(model.generation_config.eos_token_id)),
+        banned=_find_banned(given, device=model.device),
         context_length=_choose_context_length(model.config, wanted=settings.context_length),
+        placement=placement,
     )
 
 
-def _read_weights(settings: EngineSettings, *, device: torch.device) -> Any:
-    placement = {} if device.type == "cpu" else {"device_map": {"": str(device)}}
+def _look_at_machine() -> Machine:
+    has_bitsandbytes = importlib.util.find_spec("bitsandbytes") is not None
+    return Machine(gpus=torch.cuda.device_count(), has_bitsandbytes=has_bitsandbytes)
+
+
+def read_weights(settings: EngineSettings, *, placement: Placement) -> Any:
+    stored = read_stored_dtype(settings.model_path)
+    dtype = choose_dtype(settings.dtype, stored=stored, device=placement.device, cpu_flags=read_cpu_flags())
     loaded: Any = AutoModelForCausalLM.from_pretrained(
-        settings.model_path, dtype=settings.dtype, use_safetensors=True, output_loading_info=True, **placement, **_SAFE
+        settings.model_path,
+        dtype=getattr(torch, dtype),
+        device_map=placement.device_map,
+        quantization_config=_configure_quantization(placement.quantized_bits, dtype=dtype),
+        use_safetensors=True,
+        output_loading_info=True,
+        **_SAFE,
     )
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
@@ -74,14 +113,14 @@ def _read_weights(settings: EngineSettings, *, device: torch.device) -> Any:
     return model.eval()
 
 
-def _choose_device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise LoadError(
-            "--device cuda was asked for, but torch sees no GPU. Use --device cpu, or install a CUDA build."
-        )
-    return torch.device(wanted)
+def _configure_quantization(bits: int | None, *, dtype: str) -> BitsAndBytesConfig | None:
+    if bits is None:
+        return None
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, dtype)
+    )
 
 
 def _choose_context_length(config: Any, *, wanted: int | None) -> int:
@@ -96,11 +135,20 @@ def _read_defaults(given: Any) -> SamplingDefaults:
 
 
 def _keep_what_is_not_sampling(given: Any, *, tokenizer: Any) -> GenerationConfig:
-    kept = {name: value for name in _KEPT if (value := getattr(given, name, None)) is not None}
+    names = (*_TOKEN_IDS, *ONLY_GENERATE_KNOWS)
+    kept = {name: value for name in names if (value := getattr(given, name, None)) is not None}
     kept.setdefault("eos_token_id", tokenizer.eos_token_id)
     if kept.get("pad_token_id") is None:
         kept["pad_token_id"] = next(iter(_as_list(kept["eos_token_id"])), 0)
+    if longer := [words for words in kept.pop("bad_words_ids", []) if len(words) > 1]:
+        kept["bad_words_ids"] = longer
     return GenerationConfig(**kept, do_sample=False)  # type: ignore[no-untyped-call]
+
+
+def _find_banned(given: Any, *, device: torch.device) -> torch.Tensor | None:
+    words = getattr(given, "bad_words_ids", None) or []
+    ids = {*(getattr(given, "suppress_tokens", None) or []), *(word[0] for word in words if len(word) == 1)}
+    return torch.tensor(sorted(ids), device=device) if ids else None
 
 
 def _as_list(value: int | list[int] | None) -> list[int]:

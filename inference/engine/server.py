@@ -6,17 +6,16 @@ import os
 import signal
 import socket
 import stat
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
 
 from inference.engine.app import EngineApp
 from inference.engine.backend import Backend
+from inference.engine.endings import before_leaving
 
-LOAD_FAILED = 3
 _BACKLOG = 128
 _GRACE_SECONDS = 1
 _LAST_MOMENT_SECONDS = 1.8
@@ -30,9 +29,11 @@ class EngineServer(uvicorn.Server):
         yield
 
 
-def serve(backend: Backend, *, model_name: str, socket_path: Path) -> None:
-    """Returns after SIGTERM or SIGINT. The socket answers before the model begins to load."""
+def serve(backend: Backend, *, model_name: str, socket_path: Path, on_listening: Callable[[], None]) -> None:
+    """Returns after SIGTERM or SIGINT."""
     listener = bind(socket_path)
+    before_leaving(socket_path.unlink)
+    on_listening()
     app = EngineApp(backend, model_name=model_name).make_app()
     config = uvicorn.Config(
         app,
@@ -62,18 +63,6 @@ def bind(path: Path) -> socket.socket:
     return listener
 
 
-def leave(code: int, *, socket_path: Path, message: str = "") -> None:
-    """Ends the process at once: torch's threads make an ordinary end slow, and sometimes a crash."""
-    with contextlib.suppress(OSError):
-        socket_path.unlink()
-    if message:
-        print(message, file=sys.stderr)
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
-
-
 async def _serve(server: EngineServer, *, backend: Backend, listener: socket.socket) -> None:
     def stop() -> None:
         server.should_exit = True
@@ -84,5 +73,4 @@ async def _serve(server: EngineServer, *, backend: Backend, listener: socket.soc
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    backend.start()
     await server.serve(sockets=[listener])

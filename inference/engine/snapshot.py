@@ -1,10 +1,13 @@
 """Looks at a model folder before torch is imported: what cannot load is refused in milliseconds, with the reason."""
 
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from inference.engine.backend import LoadError
 
+_TORCH_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -18,10 +21,29 @@ def check_snapshot(model_path: str) -> None:
     if not folder.is_dir():
         raise LoadError(f"There is no model folder at {folder}.")
     _check_config(folder / "config.json")
-    if not any(folder.glob("*.safetensors")):
+    weights = list_weights(model_path)
+    if not weights:
         raise LoadError(_explain_missing_weights(folder))
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weights:
         _check_weights(path)
+
+
+def list_weights(model_path: str) -> list[Path]:
+    return sorted(Path(model_path).glob("*.safetensors"))
+
+
+def read_stored_dtype(model_path: str) -> str:
+    """float32, bfloat16, float16 or another name of torch: what the config says, else most bytes of the weights."""
+    config = json.loads((Path(model_path) / "config.json").read_bytes())
+    for part in (config, config.get("text_config") or {}):
+        if isinstance(name := part.get("dtype") or part.get("torch_dtype"), str):
+            return name.removeprefix("torch.")
+    sizes: Counter[str] = Counter()
+    for path in list_weights(model_path):
+        for tensor in _read_header(path)[1].values():
+            begin, end = tensor["data_offsets"]
+            sizes[tensor["dtype"]] += end - begin
+    return _TORCH_NAMES.get(max(sizes, key=lambda name: sizes[name], default=""), "float32")
 
 
 def _check_config(path: Path) -> None:
@@ -39,16 +61,22 @@ def _check_weights(path: Path) -> None:
     """A safetensors file says in its header how long it is: one that was cut off in a copy is found out at once."""
     try:
         size_bytes = path.stat().st_size
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(length)) if length <= size_bytes - 8 else None
-        data_bytes = max(
-            (tensor["data_offsets"][1] for name, tensor in (header or {}).items() if name[:2] != "__"), default=0
-        )
+        header_bytes, tensors = _read_header(path)
+        data_bytes = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise LoadError(f"{path} is not a readable safetensors file: {error}") from error
-    if header is None or size_bytes != 8 + length + data_bytes:
+    if size_bytes != header_bytes + data_bytes:
         raise LoadError(f"{path} is damaged: it has {size_bytes} bytes, which is not what its header says.")
+
+
+def _read_header(path: Path) -> tuple[int, dict[str, Any]]:
+    """How long the header is, its own length included, and what it says of each tensor; no tensors if it is cut off."""
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > path.stat().st_size - 8:
+            return 8 + length, {}
+        header = json.loads(stream.read(length))
+    return 8 + length, {name: tensor for name, tensor in header.items() if name[:2] != "__"}
 
 
 def _explain_missing_weights(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""The `generate` backend: one thread does all model work, one generation at a time, in the order of their arrival.
+"""The model thread: it imports, reads, warms up and generates, and is the only one that computes.
 
     submitted -> queued -> active -> finished | failed
                     \\________\\____-> cancelled
@@ -12,43 +12,27 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
-from inference.engine.backend import EngineSettings, Failed, Generation, LoadError, Loading, Ready, Stage, Tokenizer
-from inference.engine.snapshot import check_snapshot
+from inference.engine.backend import Failed, Generation, Load, LoadError, Loading, Ready, Tokenizer
+from inference.engine.endings import BROKEN, LOAD_FAILED, Ending, explain_load_error, find_ending
+from inference.engine.runner import Runner
+from inference.engine.stages import ModelLoad
 
 _STOPPING = Failed("The engine is stopping.")
+_LAST_WORDS_SECONDS = 0.3
 
 
-class Runner(Protocol):
-    """A loaded model; every call comes from the model thread."""
+class ModelThread:
+    """`on_ending` gets the reason why the process has to end, on the model thread, and should not return."""
 
-    tokenizer: Tokenizer
-    context_length: int
-    device: str
-    dtype: str
-    parameters: int
-    weights_bytes: int
-
-    def warm_up(self) -> None: ...
-
-    def run(self, generation: Generation) -> None:
-        """Sends tokens and Finished to the generation, or returns early once it is cancelled."""
-
-
-class SerialBackend:
-    """`on_load_error` gets a sentence, on the model thread, and should not return."""
-
-    name = "generate"
-
-    def __init__(self, settings: EngineSettings, *, on_load_error: Callable[[str], None]) -> None:
-        self._settings = settings
-        self._on_load_error = on_load_error
-        self._state: Loading | Ready = Loading("importing")
-        self._runner: Runner | None = None
+    def __init__(self, load: ModelLoad, *, on_ending: Callable[[Ending], None]) -> None:
+        self._load = load
+        self._on_ending = on_ending
+        self._ready: tuple[Runner, Ready] | None = None
         self._queue: deque[Generation] = deque()
-        self._active: Generation | None = None
+        self._active: list[Generation] = []
+        self._leaving: list[Generation] = []
         self._is_stopping = False
         self._changed = threading.Condition()
 
@@ -56,12 +40,12 @@ class SerialBackend:
         threading.Thread(target=self._work, name="model", daemon=True).start()
 
     def get_state(self) -> Loading | Ready:
-        return self._state
+        return self._ready[1] if self._ready else self._load.state
 
     def get_tokenizer(self) -> Tokenizer:
-        if self._runner is None:
+        if self._ready is None:
             raise RuntimeError("The model is not loaded yet.")
-        return self._runner.tokenizer
+        return self._ready[0].tokenizer
 
     def submit(self, generation: Generation) -> None:
         with self._changed:
@@ -76,80 +60,80 @@ class SerialBackend:
         with self._changed:
             if generation in self._queue:
                 self._queue.remove(generation)
+            elif generation in self._active:
+                self._leaving.append(generation)
+                self._changed.notify()
 
-    def count(self) -> tuple[int, int]:
+    def get_load(self) -> Load:
         with self._changed:
-            return int(self._active is not None), len(self._queue)
+            return Load(len(self._active), len(self._queue), steps=self._ready[0].steps if self._ready else 0)
 
     def stop(self) -> None:
-        with self._changed:
-            self._is_stopping = True
-            generations = [*self._queue, *([self._active] if self._active else [])]
-        for generation in generations:
-            generation.on_event(_STOPPING)
-            self.cancel(generation)
+        self._fail_all(_STOPPING)
 
     def _work(self) -> None:
         try:
-            runner = self._load()
+            self._ready = runner, _ = self._load.run()
         except LoadError as error:
-            self._on_load_error(str(error))
+            self._on_ending(Ending(LOAD_FAILED, str(error)))
             return
         except Exception as error:  # noqa: BLE001 - libraries raise whatever they like; it ends with the reason
-            self._on_load_error(_explain(error, model_path=self._settings.model_path))
+            traceback.print_exc()
+            self._on_ending(explain_load_error(error))
             return
         while True:
-            self._run(runner, generation=self._take())
+            self._take(runner)
+            self._step(runner)
 
-    def _load(self) -> Runner:
-        started = time.monotonic()
-        seconds: dict[str, float] = {}
-        check_snapshot(self._settings.model_path)
-        from inference.engine.generate import load_runner  # imports torch: only now, and only on this thread
-
-        seconds["importing"] = time.monotonic() - started
-        self._enter("reading")
-        runner = load_runner(self._settings)
-        seconds["reading"] = time.monotonic() - started - sum(seconds.values())
-        self._enter("warming")
-        runner.warm_up()
-        seconds["warming"] = time.monotonic() - started - sum(seconds.values())
-        self._runner = runner
-        self._state = _describe(runner, stage_seconds=seconds)
-        return runner
-
-    def _enter(self, stage: Stage) -> None:
-        self._state = Loading(stage)
-
-    def _take(self) -> Generation:
+    def _take(self, runner: Runner) -> None:
+        """Waits until there is something to do; lets those go who have left, and in as many as there is room for."""
         with self._changed:
-            self._active = None
-            while not self._queue:
+            while not (self._active or self._queue):
                 self._changed.wait()
-            self._active = self._queue.popleft()
-            return self._active
+            left, self._leaving = self._leaving, []
+            self._active = [each for each in self._active if each not in left]
+            room = runner.capacity - len(self._active)
+            arrived = [self._queue.popleft() for _ in range(min(room, len(self._queue)))]
+            self._active += arrived
+        for generation in left:
+            runner.drop(generation)
+        for generation in arrived:
+            runner.admit(generation)
 
-    def _run(self, runner: Runner, *, generation: Generation) -> None:
+    def _step(self, runner: Runner) -> None:
         try:
-            runner.run(generation)
-        except Exception as error:  # noqa: BLE001 - whatever a model raises ends this generation, not the engine
+            ended = runner.step() if self._active else []
+        except Exception as error:  # noqa: BLE001 - whatever a model raises ends requests, and seldom the engine
             traceback.print_exc()
             sys.stderr.flush()
-            generation.on_event(Failed(f"The model failed while it was generating ({type(error).__name__})."))
+            ended = self._survive(runner, error)
+        with self._changed:
+            self._active = [each for each in self._active if each not in ended]
 
+    def _survive(self, runner: Runner, error: Exception) -> Sequence[Generation]:
+        """The generations that are lost, which have been told."""
+        ending = find_ending(error)
+        failed = Failed(f"The model failed while it was generating ({type(error).__name__}).")
+        if ending is None:
+            try:
+                lost = runner.recover()
+            except Exception as second:  # noqa: BLE001 - see above
+                traceback.print_exc()
+                ending = Ending(BROKEN, f"The model failed ({error}), and could not go on ({second}).")
+        if ending:
+            self._fail_all(Failed(str(ending)))
+            time.sleep(_LAST_WORDS_SECONDS)  # the events have to reach their clients
+            self._on_ending(ending)
+            return []
+        for generation in lost:
+            generation.send(failed)
+        return lost
 
-def _describe(runner: Runner, *, stage_seconds: dict[str, float]) -> Ready:
-    return Ready(
-        context_length=runner.context_length,
-        device=runner.device,
-        dtype=runner.dtype,
-        parameters=runner.parameters,
-        weights_bytes=runner.weights_bytes,
-        load_seconds=round(sum(stage_seconds.values()), 3),
-        stage_seconds={stage: round(seconds, 3) for stage, seconds in stage_seconds.items()},
-    )
-
-
-def _explain(error: Exception, *, model_path: str) -> str:
-    first_line = next(iter(str(error).strip().splitlines()), "")
-    return f"The model in {model_path} cannot be loaded: {type(error).__name__}: {first_line}".rstrip(": ")
+    def _fail_all(self, reason: Failed) -> None:
+        """Nothing is taken in any more."""
+        with self._changed:
+            self._is_stopping = True
+            generations = [*self._queue, *self._active]
+        for generation in generations:
+            generation.send(reason)
+            self.cancel(generation)

@@ -3,21 +3,24 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
-import httpx2
-
 from homelab.errors import HomelabError
-from inference.errors import EngineFailed
+from inference.link import Answer, LinkBroken
+from inference.openai.account import Account
 from inference.openai.errors import error_event
 from inference.openai.schema import Generation
+from inference.openai.tally import Tally
 from inference.pool import EnginePool
+from inference.process import EngineProcess
+from inference.slots import Slot
 
 logger = logging.getLogger(__name__)
 
 PING_SECONDS = 10.0
+_LAST_BREATH_SECONDS = 1.0
 
 
 class Exchange:
@@ -27,76 +30,136 @@ class Exchange:
         self.pool = pool
         self.generation = generation
         self.path = path
+        self.tally = Tally(generation)
+        self.account = Account(generation, path=path)
+        self.slot: Slot | None = None
+        self.engine: EngineProcess | None = None
         self.stack = AsyncExitStack()
-        self.opening: asyncio.Task[httpx2.Response] | None = None
+        self.opening: asyncio.Task[Answer] | None = None
 
-    def open(self) -> "asyncio.Task[httpx2.Response]":
+    def open(self) -> "asyncio.Task[Answer]":
         """Loads the model if need be, and sends the request. The task ends when the engine's headers are there."""
         if self.opening is None:
             self.opening = asyncio.create_task(self._open())
         return self.opening
 
-    async def _open(self) -> httpx2.Response:
+    async def _open(self) -> Answer:
         wanted = self.generation
-        engine = await self.stack.enter_async_context(
-            self.pool.use(wanted.model, keep_alive_seconds=wanted.keep_alive_seconds)
-        )
-        request = engine.client.build_request("POST", self.path, json=wanted.body)
+        self.slot = slot = await self.pool.find(wanted.model, keep_alive_seconds=wanted.keep_alive_seconds)
+        self.account.begin(slot)
+        self.engine = await self.stack.enter_async_context(self.pool.held(slot))
+        self.account.note_loaded()
         try:
-            response = await engine.client.send(request, stream=True)
-        except httpx2.TransportError as error:
-            raise EngineFailed(f"The engine of {wanted.model} did not answer: {engine.last_words()}") from error
-        self.stack.push_async_callback(response.aclose)
-        return response
+            answer = await self.engine.send("POST", self.path, body=wanted.order)
+        except LinkBroken:
+            raise await self._explain_end() from None
+        self.stack.callback(answer.close)
+        return answer
 
     async def close(self) -> None:
+        """Twice is safe."""
         if self.opening is not None and not self.opening.done():
             self.opening.cancel()
             await asyncio.gather(self.opening, return_exceptions=True)
         await self.stack.aclose()
+        self.account.close(self.tally, records=self.pool.records)
+
+    # An answer that is no stream
 
     async def read_body(self) -> tuple[int, bytes]:
-        """Status and body of an answer that is no stream."""
-        response = await self.open()
+        """Status and body."""
         try:
-            return response.status_code, await response.aread()
-        except httpx2.TransportError as error:
-            raise self._died(error) from error
-
-    async def events(self) -> AsyncIterator[bytes]:
-        """The engine's events, a comment every ten seconds until the first, and an error as an event."""
-        try:
-            async for waiting in self._wait_with_pings():
-                yield waiting
-            response = await self.open()
-            if response.status_code != 200:
-                yield _event(json.loads(await response.aread()))
-                return
-            async for chunk in self._chunks(response):
-                yield chunk
+            answer = await self.open()
+            body = await self._read(answer)
         except HomelabError as error:
-            yield _event(error_event(error))
+            self.account.note_error(error.code)
+            raise
+        self.tally.take_body(body)
+        self.account.note_end(self.tally)
+        return answer.status, body
+
+    async def _read(self, answer: Answer) -> bytes:
+        try:
+            body = await answer.read()
+        except LinkBroken:
+            raise await self._explain_end() from None
+        if answer.status != 200:
+            self._heed_verdict()
+        return body
+
+    # A stream
+
+    async def has_begun(self) -> bool:
+        """Once it is open: False for an answer that is no stream. Raises what went wrong."""
+        try:
+            return (await self.open()).status == 200
+        except HomelabError as error:
+            self.account.note_error(error.code)
+            raise
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """The engine's events, comment lines while there are none, and an error as the last event."""
+        try:
+            async for comment in self._look_alive(self.open(), at_once=True):
+                yield comment
+            answer = await self.open()
+            if answer.status != 200:
+                yield self._fail(json.loads(await self._read(answer)))
+                return
+            async for part in self._relay(answer):
+                yield part
+            self.account.note_end(self.tally)
+        except HomelabError as error:
+            yield self._fail(error_event(error))
         except Exception:
             logger.exception("A stream of %s broke in a way that nobody expected", self.generation.model)
-            yield _event(error_event(HomelabError("The server made a mistake. Its log has the details.")))
-        finally:
-            await self.close()
+            yield self._fail(error_event(HomelabError("The server made a mistake. Its log has the details.")))
 
-    async def _wait_with_pings(self) -> AsyncIterator[bytes]:
-        while not self.open().done():
-            yield f": {self.pool.state_of(self.generation.model)}\n\n".encode()
-            await asyncio.wait({self.open()}, timeout=PING_SECONDS)
-
-    async def _chunks(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+    async def _relay(self, answer: Answer) -> AsyncIterator[bytes]:
+        parts, tally = answer.parts(), self.tally
         try:
-            async for chunk in response.aiter_raw():
-                yield chunk
-        except httpx2.TransportError as error:
-            raise self._died(error) from error
+            while tally.first_at is None:
+                coming = asyncio.ensure_future(anext(parts, b""))
+                async for comment in self._look_alive(coming):
+                    yield comment
+                if not (part := coming.result()):
+                    return
+                self._heed_verdict()
+                if shown := tally.take(part):
+                    yield shown
+            async for part in parts:
+                self._heed_verdict()
+                if shown := tally.take(part):
+                    yield shown
+        except LinkBroken:
+            raise await self._explain_end() from None
 
-    def _died(self, error: Exception) -> EngineFailed:
-        return EngineFailed(f"The engine of {self.generation.model} died while it answered ({type(error).__name__}).")
+    def _heed_verdict(self) -> None:
+        """An engine that we end has last words of its own; why we end it says more."""
+        if self.engine is not None and self.engine.verdict is not None:
+            raise self.engine.verdict
 
+    async def _look_alive(self, coming: "asyncio.Future[Any]", *, at_once: bool = False) -> AsyncIterator[bytes]:
+        """A comment line every ten seconds, until it is there."""
+        try:
+            while not coming.done():
+                if at_once:
+                    yield self._comment()
+                at_once = True
+                await asyncio.wait({coming}, timeout=PING_SECONDS)
+        finally:
+            coming.cancel()
 
-def _event(data: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(data)}\n\n".encode()
+    def _comment(self) -> bytes:
+        stage = self.slot.stage if self.slot else "queued"
+        return f": {'waiting for the first token' if self.engine else f'loading {stage}'}\n\n".encode()
+
+    def _fail(self, event: dict[str, Any]) -> bytes:
+        self.account.note_error(str(event.get("error", {}).get("code", "")))
+        return f"data: {json.dumps(event)}\n\n".encode()
+
+    async def _explain_end(self) -> HomelabError:
+        """A connection breaks a moment before its process is seen to be gone."""
+        assert self.engine is not None
+        await self.engine.wait_for_end(seconds=_LAST_BREATH_SECONDS)
+        return self.engine.explain_end()

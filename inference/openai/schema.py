@@ -3,16 +3,16 @@
 Raises BadRequest, which names the field, for what is wrong and for what no engine of ours can do.
 """
 
+import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from homelab.durations import parse_duration
 from inference.errors import BadRequest
+from inference.openai.unsupported import refuse_unsupported
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 _MAX_TOKENS = 10**7
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _MAX_STOPS = 16
@@ -22,12 +22,23 @@ Check = Callable[[str, Any], Any]
 
 @dataclass(frozen=True)
 class Generation:
-    """`body` is what the engine gets. `keep_alive_seconds` None: the model's default; -1 for ever."""
+    """`body` is what was asked for, checked. `keep_alive_seconds` None: the model's default; -1 for ever."""
 
     model: str
     body: dict[str, Any]
     stream: bool
     keep_alive_seconds: float | None
+
+    @property
+    def wants_usage(self) -> bool:
+        """As the last chunk of a stream."""
+        return bool(self.body.get("stream_options", {}).get("include_usage"))
+
+    @property
+    def order(self) -> bytes:
+        """What the engine gets: it always tells its figures, for the records."""
+        usage = {"stream_options": {"include_usage": True}} if self.stream else {}
+        return json.dumps(self.body | usage).encode()
 
 
 def parse_chat(data: Any) -> Generation:
@@ -59,20 +70,10 @@ def _generation(body: Mapping[str, Any], content: dict[str, Any]) -> Generation:
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("model has to name a model. GET /v1/models lists them.", param="model")
-    _refuse_unsupported(body)
+    refuse_unsupported(body)
     fields = {name: check(name, body[name]) for name, check in _FIELDS.items() if body.get(name) is not None}
     stream = bool(fields.get("stream", False))
     return Generation(model, {"model": model, **content, **fields}, stream, _keep_alive(body))
-
-
-def _refuse_unsupported(body: Mapping[str, Any]) -> None:
-    if body.get("tools") and body.get("tool_choice") != "none":
-        raise BadRequest(
-            'tools are not supported: leave them out, or send tool_choice "none".', param="tools", code="unsupported"
-        )
-    form = body.get("response_format")
-    if isinstance(form, dict) and form.get("type", "text") != "text":
-        raise BadRequest("response_format can only be text.", param="response_format", code="unsupported")
 
 
 def _message(where: str, message: Any) -> dict[str, Any]:
@@ -190,12 +191,10 @@ def _keep_alive(body: Mapping[str, Any]) -> float | None:
 
 def parse_keep_alive(name: str, value: Any) -> float:
     """`"10m"`, seconds as a number or a text, 0 for at once, -1 for ever -> seconds."""
-    text = str(value).strip() if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
-    if text.startswith("-"):
-        return -1.0
-    match = _DURATION.fullmatch(text)
-    if match is None:
+    is_text = isinstance(value, int | float | str) and not isinstance(value, bool)
+    seconds = parse_duration(str(value)) if is_text else None
+    if seconds is None:
         raise BadRequest(
             f'{name} is {str(value)[:40]!r}, but a time such as "10m", 300, 0 or -1 is wanted.', param=name
         )
-    return float(match[1]) * _SECONDS[match[2]]
+    return seconds

@@ -24,6 +24,7 @@ from tests.e2e.server import (
     start_server,
     wait_for,
 )
+from tests.processes import is_over
 
 pytestmark = pytest.mark.e2e
 
@@ -284,7 +285,7 @@ def test_a_killed_worker_takes_its_beat_with_it(own_server: Server) -> None:
     worker = own_server.wait_for_program("worker")
     [beat] = wait_for(worker.children)
     worker.kill()
-    wait_for(lambda: not beat.is_running() or beat.status() == psutil.STATUS_ZOMBIE, seconds=5)
+    wait_for(lambda: is_over(beat), seconds=5)
 
 
 def assert_nothing_is_left(server: Server) -> None:

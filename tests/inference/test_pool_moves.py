@@ -14,17 +14,15 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 
 from inference.pool import EnginePool
-from inference.scheduler import plan_admission
-from inference.slots import Slot
 from registry.errors import UnknownModel
 from registry.models import ModelRegistry
 from tests.cachemgr.test_locks import HOLD, SET_UP
 from tests.e2e.server import PROJECT
-from tests.inference.test_pool import chat, is_removable, point_to, repo, until
+from tests.inference.conftest import BUSY_SECONDS
+from tests.inference.pooling import chat, is_removable, point_to, repo, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 LONG = {"model": "tiny", "messages": [{"role": "user", "content": "tell"}], "max_tokens": 60, "temperature": 0}
-BUSY_SECONDS = 3  # a machine that runs many tests at once
 
 
 def lock_files(pid: int) -> list[str]:
@@ -37,45 +35,45 @@ async def stream(pool: EnginePool, begun: asyncio.Event) -> str:
     """The text of a long answer, as it came piece by piece."""
     text, finish = "", None
     async with pool.use("tiny") as engine:
-        request = engine.client.build_request("POST", "/v1/chat/completions", json=LONG | {"stream": True})
-        response = await engine.client.send(request, stream=True)
-        async for line in response.aiter_lines():
-            if line.startswith("data: {"):
-                (choice,) = json.loads(line.removeprefix("data: "))["choices"]
-                text += choice["delta"].get("content") or ""
-                finish = choice["finish_reason"] or finish
-                begun.set()
-        await response.aclose()
+        answer = await engine.send("POST", "/v1/chat/completions", body=json.dumps(LONG | {"stream": True}).encode())
+        async for part in answer.parts():
+            for line in part.decode().splitlines():
+                if line.startswith("data: {"):
+                    (choice,) = json.loads(line.removeprefix("data: "))["choices"]
+                    text += choice["delta"].get("content") or ""
+                    finish = choice["finish_reason"] or finish
+            begun.set()
+        answer.close()
     assert finish is not None
     return text
 
 
 async def test_a_stream_ends_on_the_old_drive_while_new_requests_load_from_the_new_one(pool, caches) -> None:
     undisturbed = await stream(pool, asyncio.Event())
-    old, begun = pool.slots["tiny"], asyncio.Event()
+    old, begun = pool.residents.slots["tiny"], asyncio.Event()
     streaming = asyncio.create_task(stream(pool, begun))
     await begun.wait()
     os.kill(old.engine.process.pid, signal.SIGSTOP)  # it may not end before the new one has answered
     moved = await point_to("secondary")
-    await until(lambda: pool.slots.get("tiny") is not old)
+    await until(lambda: pool.residents.slots.get("tiny") is not old)
     assert time.monotonic() - moved < 2 + BUSY_SECONDS and not streaming.done()
     assert (await chat(pool))["choices"]
-    assert pool.slots["tiny"].located.snapshot_path.is_relative_to(caches.secondary.path)
+    assert pool.residents.slots["tiny"].located.snapshot_path.is_relative_to(caches.secondary.path)
     assert not is_removable(repo(caches.primary))
     os.kill(old.engine.process.pid, signal.SIGCONT)
     assert await streaming == undisturbed
     ended = time.monotonic()
     await until(lambda: is_removable(repo(caches.primary)))
     assert time.monotonic() - ended < 2 + BUSY_SECONDS
-    assert not psutil.pid_exists(old.engine.process.pid) and not pool.leaving
+    assert not psutil.pid_exists(old.engine.process.pid) and not pool.residents.leaving
 
 
 async def test_an_idle_engine_holds_its_files_until_the_row_names_another_place(pool, caches) -> None:
     await pool.load("tiny")
-    engine = pool.slots["tiny"].engine
+    engine = pool.residents.slots["tiny"].engine
     assert lock_files(engine.process.pid) == lock_files(os.getpid()) != []  # one of the two may die before the other
     await sync_to_async(ModelRegistry.objects.update)(cache_path="/mnt/z/llm-models-cache")  # says nothing for primary
-    assert await pool._find_moved() == [] and not is_removable(repo(caches.primary))
+    assert await pool.reaper.look_again() == [] and not is_removable(repo(caches.primary))
     moved = await point_to("secondary")
     await until(lambda: is_removable(repo(caches.primary)))
     assert time.monotonic() - moved < 2 + BUSY_SECONDS and not psutil.pid_exists(engine.process.pid)
@@ -103,10 +101,3 @@ async def test_a_lookup_that_nobody_waits_for_any_more_keeps_no_lock(pool, cache
         remover.stdin.close()
     await until(lambda: not lock_files(os.getpid()))
     assert pool.state_of("tiny") == "unloaded"
-
-
-def test_an_engine_that_leaves_makes_room_and_cannot_be_asked_to_go_twice() -> None:
-    slot = Slot("m", keep_alive_seconds=-1, stage="ready", memory_bytes=10)
-    verdict = plan_admission(needed_bytes=12, available_bytes=5, residents=[slot.as_resident(is_leaving=True)])
-    assert verdict.verdict == "wait"
-    assert plan_admission(needed_bytes=12, available_bytes=5, residents=[slot.as_resident()]).evict == ("m",)

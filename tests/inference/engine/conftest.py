@@ -19,6 +19,9 @@ from openai import OpenAI
 
 from demo.tiny_model import make_tiny_llama
 
+# Tiny models gain nothing by a second thread, and on a busy machine the two wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 CRASHING_WORD = "<|boom|>"
 START_SECONDS = 90
 
@@ -47,8 +50,10 @@ class Engine:
             assert response.status_code == 200, response.read()
             return [line.removeprefix("data: ") for line in response.iter_lines() if line]
 
-    def count(self) -> dict[str, int]:
-        return self.client.get("/status").json()
+    def count(self) -> tuple[int, int]:
+        """(active, queued)"""
+        status = self.client.get("/status").json()
+        return status["active"], status["queued"]
 
 
 def wait_until(is_true: Callable[[], Any], *, seconds: float = 10) -> Any:
@@ -71,7 +76,7 @@ def start_engine(model_path: Path | str, *arguments: str, is_ready: bool = True)
         errors = Path(folder) / "stderr"
         with errors.open("wb") as stderr:
             command = make_command(socket, *arguments, model_path=model_path)
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=stderr, env=os.environ)
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=stderr)
         client = httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket)), base_url="http://engine", timeout=60)
         try:
             wait_until(socket.exists)
@@ -123,7 +128,15 @@ def engine(model_folder: Path) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def slow_engine(small_folder: Path) -> Iterator[Engine]:
-    with start_engine(small_folder) as started:
+    """Two requests at once, whatever is more waits."""
+    with start_engine(small_folder, "--parallel-requests", "2") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def generate_engine(model_folder: Path) -> Iterator[Engine]:
+    """As for a model that cannot be batched."""
+    with start_engine(model_folder, "--backend", "generate") as started:
         yield started
 
 

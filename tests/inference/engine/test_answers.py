@@ -25,7 +25,7 @@ def generate_with_transformers(folder: Path, *, prompt: str, tokens: int) -> str
 
 def test_health_tells_what_is_loaded(engine: Engine) -> None:
     health = engine.client.get("/health").json()
-    assert (health["status"], health["model"], health["engine"]) == ("ready", "tiny", "generate")
+    assert (health["status"], health["model"], health["backend"]) == ("ready", "tiny", "batching")
     assert (health["context_length"], health["device"], health["dtype"]) == (512, "cpu", "float32")
     assert health["weights_bytes"] == pytest.approx(4 * health["parameters"], rel=0.001)
     assert set(health["stage_seconds"]) == {"importing", "reading", "warming"}

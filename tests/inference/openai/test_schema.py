@@ -1,9 +1,14 @@
 """What OpenAI's clients send: what is taken, what is refused, and which field is named."""
 
+import json
+
 import pytest
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase as ChatParams
+from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionParams
 
 from inference.errors import BadRequest
-from inference.openai.schema import parse_chat, parse_completion, parse_keep_alive
+from inference.openai.schema import _FIELDS, parse_chat, parse_completion, parse_keep_alive
+from inference.openai.unsupported import _UNSUPPORTED
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -34,7 +39,21 @@ def test_what_clients_always_send_is_taken_and_what_nobody_knows_is_ignored() ->
         parallel_tool_calls=True,
         seed=None,
         store=False,
-        metadata={},
+        metadata={"a": "b"},
+        modalities=["text"],
+        logit_bias={},
+        service_tier="auto",
+        reasoning_effort="low",
+        verbosity="low",
+        prediction={"type": "content", "content": "x"},
+        prompt_cache_key="k",
+        prompt_cache_retention="24h",
+        safety_identifier="me",
+        functions=[],
+        function_call="none",
+        audio=None,
+        web_search_options=None,
+        nobody_knows_this=1,
     )
     assert parsed.stream and parsed.body["stop"] == ["x"] and parsed.body["max_completion_tokens"] == 10
     assert "user" not in parsed.body and "seed" not in parsed.body and "tools" not in parsed.body
@@ -88,7 +107,13 @@ def test_a_large_number_of_tokens_means_as_many_as_there_can_be() -> None:
         ({"presence_penalty": 3}, "presence_penalty"),
         ({"repetition_penalty": 0}, "repetition_penalty"),
         ({"tools": [{"type": "function"}]}, "tools"),
+        ({"functions": [{"name": "f"}]}, "functions"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": "json"}, "response_format"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"audio": {"voice": "alloy"}}, "audio"),
+        ({"logit_bias": {"50256": -100}}, "logit_bias"),
+        ({"web_search_options": {}}, "web_search_options"),
         ({"keep_alive": "soon"}, "keep_alive"),
     ],
 )
@@ -103,6 +128,33 @@ def test_a_wrong_field_is_named(fields, param) -> None:
 def test_a_body_that_is_no_object_is_refused(body) -> None:
     with pytest.raises(BadRequest):
         parse_chat(body)
+
+
+def test_every_field_of_the_openai_client_is_taken_or_refused_with_its_name() -> None:
+    """What its next version adds shows up here, and is looked at."""
+    fields = set(ChatParams.__annotations__) | set(CompletionParams.__annotations__) | {"stream"}
+    known = {"model", "messages", "prompt", *_FIELDS, *_UNSUPPORTED}
+    left_alone = (
+        "function_call metadata moderation parallel_tool_calls prediction prompt_cache_key prompt_cache_options "
+        "prompt_cache_retention reasoning_effort safety_identifier service_tier store tool_choice user verbosity"
+    )
+    assert fields - known == set(left_alone.split())
+
+
+def test_the_engine_always_tells_its_figures_of_a_stream() -> None:
+    assert json.loads(chat().order) == chat().body and not chat().wants_usage
+    streamed = chat(stream=True, stream_options={"include_usage": False, "include_obfuscation": False})
+    assert json.loads(streamed.order)["stream_options"] == {"include_usage": True} and not streamed.wants_usage
+    assert chat(stream=True, stream_options={"include_usage": True}).wants_usage
+
+
+@pytest.mark.parametrize("field", [{"best_of": 3}, {"echo": True}, {"suffix": "x"}])
+def test_what_only_completions_could_ask_for_is_refused_by_its_name(field) -> None:
+    with pytest.raises(BadRequest) as refused:
+        parse_completion({"model": "m", "prompt": "once", **field})
+    assert refused.value.param == next(iter(field)) and refused.value.code == "unsupported"
+    accepted = parse_completion({"model": "m", "prompt": "once", "best_of": 1, "echo": False, "suffix": ""})
+    assert accepted.body["prompt"] == "once"
 
 
 def test_a_completion_takes_a_text_or_a_list_of_one() -> None:

@@ -1,0 +1,83 @@
+"""The admin of usage records: to look at. What they come to stands on the page of each model."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from cachemgr.admin import LookOnlyAdmin
+from inference.figures import figure_lines
+from inference.models import UsageRecord
+from inference.stats import stats_of
+from registry.admin import ModelRegistryAdmin
+from registry.models import ModelRegistry
+
+_COLORS = {"ok": "success", "error": "danger", "client left": "warning"}
+
+
+@admin.register(UsageRecord)
+class UsageRecordAdmin(LookOnlyAdmin):
+    list_display = (
+        "started_at",
+        "model_name",
+        "kind",
+        "result",
+        "first_token",
+        "tokens",
+        "speed",
+        "load",
+        "cache_path",
+    )
+    list_filter = ("kind", "status", "model", "was_cold", "started_at")
+    list_per_page = 50
+    show_full_result_count = False
+    search_fields = ("model_name", "error_code")
+
+    @display(description="Result", ordering="status", label=_COLORS)
+    def result(self, obj: UsageRecord) -> tuple[str, str]:
+        status = obj.get_status_display().lower()
+        return status, obj.error_code or status
+
+    @display(description="First token", ordering="first_token_seconds")
+    def first_token(self, obj: UsageRecord) -> str:
+        seconds = _seconds(obj.first_token_seconds)
+        return f"{seconds}, with a load" if seconds and obj.was_cold else seconds
+
+    @display(description="Tokens read, written")
+    def tokens(self, obj: UsageRecord) -> str:
+        if obj.prompt_tokens is None and obj.completion_tokens is None:
+            return ""
+        return f"{obj.prompt_tokens or 0:,}, {obj.completion_tokens or 0:,}"
+
+    @display(description="Tokens per second", ordering="tokens_per_second")
+    def speed(self, obj: UsageRecord) -> str:
+        return "" if obj.tokens_per_second is None else f"{obj.tokens_per_second:.1f}"
+
+    @display(description="Load", ordering="load_seconds")
+    def load(self, obj: UsageRecord) -> str:
+        return _seconds(obj.load_seconds)
+
+
+class UsedModelAdmin(ModelRegistryAdmin):
+    """What a model's use comes to, as a part of its page that nobody can change."""
+
+    def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        found = super().get_fieldsets(request, obj)
+        return found if obj is None else [*found, ("Use", {"fields": ("figures",)})]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        found = super().get_readonly_fields(request, obj)
+        return found if obj is None else (*found, "figures")
+
+    @display(description="Figures")
+    def figures(self, obj: ModelRegistry) -> SafeString:
+        rows = format_html_join("", "<dt>{}</dt><dd>{}</dd>", figure_lines(stats_of(obj)))
+        return format_html('<dl class="hl-figures">{}</dl>', rows)
+
+
+def _seconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.2f} s"
