@@ -77,12 +77,15 @@ class AdmissionQueue:
         return replace(main_memory, free_bytes=min(free, main_memory.total_bytes)), *others
 
     def _figures(self, plan: MemoryPlan) -> dict[str, object]:
-        free = {device.name: device.free_bytes for device in self._free_devices()}
-        return {"needed_bytes": plan.needs, "free_bytes": free, "ways_out": list(plan.ways_out)}
+        free = {device.name: device.free_bytes for device in self._free_devices() if device.name in plan.needs}
+        totals = {"needed_bytes": plan.total_bytes, "free_bytes": sum(free.values())}
+        by_device = {name: {"needed_bytes": plan.needs[name], "free_bytes": free[name]} for name in free}
+        return {**totals, "devices": by_device, "ways_out": list(plan.ways_out)}
 
     async def _evict(self, names: Sequence[str]) -> None:
+        """Whoever has begun to leave does so, also when we are broken off meanwhile."""
         leavers = [slot for name, slot in self._residents.slots.items() if name in names]
-        await asyncio.gather(*(self._residents.end(slot) for slot in leavers))
+        await asyncio.shield(asyncio.gather(*(self._residents.end(slot) for slot in leavers)))
 
     async def _wait(self, slot: Slot, admission: Admission) -> None:
         for name in admission.let_go:

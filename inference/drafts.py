@@ -7,7 +7,15 @@ from math import ceil
 
 from inference.engine.dtypes import choose_dtype
 from inference.facts import ModelFacts
-from inference.footprint import PAGE_TOKENS, Load, can_batch, count_cache, count_weights, count_work
+from inference.footprint import (
+    PAGE_TOKENS,
+    Load,
+    can_batch,
+    count_cache,
+    count_kv_tokens,
+    count_weights,
+    count_work,
+)
 from inference.places import Choices, Place, Share
 
 DEFAULT_CONTEXT_LENGTH = 8192
@@ -29,6 +37,7 @@ _GPU_SLACK = 0.03  # of the weights too: torch rounds each block up
 class MemoryPlan:
     """The words and numbers for an engine's command line, and what it will take on each device.
 
+    `kv_tokens` are those of the whole model: where some layers look back a window only, a context needs fewer.
     `fits`: there, once those that may leave have left. `notes`, and `ways_out` of one that does not fit, are sentences.
     """
 
@@ -73,7 +82,7 @@ class Draft:
 
     @property
     def with_least_cache(self) -> MemoryPlan:
-        return self.make_plan(kv_tokens=_round_up(self.context_length))
+        return self.make_plan(kv_tokens=self._least_kv_tokens)
 
     def fit(self, *, after_others_left: bool) -> MemoryPlan | None:
         """With as large a cache as is free, up to what the parallel requests can use; if others have to leave, with one
@@ -83,15 +92,19 @@ class Draft:
             shares = self._count_shares(self._describe_load(kv_tokens))
             return self.place.count_missing(shares, after_others_left=after_others_left)
 
-        least = _round_up(self.context_length)
+        least = self._least_kv_tokens
         sizes = range(least, (least if after_others_left else self._most_kv_tokens) + 1, PAGE_TOKENS)
         fitting = bisect_left(sizes, 1, key=count_missing)
         return self.make_plan(kv_tokens=sizes[fitting - 1]) if fitting else None
 
     @property
+    def _least_kv_tokens(self) -> int:
+        layers = self.facts.architecture.layers
+        return count_kv_tokens(layers, length=self.context_length) if self.is_batched else self.context_length
+
+    @property
     def _most_kv_tokens(self) -> int:
-        several = min(self.parallel_requests * self.context_length, DEFAULT_KV_TOKENS)
-        return _round_up(max(self.context_length, several))
+        return max(self._least_kv_tokens, min(self.parallel_requests * self._least_kv_tokens, DEFAULT_KV_TOKENS))
 
     def make_plan(self, *, kv_tokens: int) -> MemoryPlan:
         load = self._describe_load(kv_tokens)
@@ -167,8 +180,3 @@ def list_contexts(facts: ModelFacts, *, choices: Choices) -> list[int]:
     while lengths[-1] // 2 >= SHORTEST_CONTEXT_LENGTH:
         lengths.append(lengths[-1] // 2)
     return lengths
-
-
-def _round_up(tokens: int) -> int:
-    """To whole pages."""
-    return ceil(tokens / PAGE_TOKENS) * PAGE_TOKENS

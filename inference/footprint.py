@@ -9,6 +9,7 @@ from math import ceil, lcm
 
 from inference.engine.pace import STEP_TOKENS_CPU, STEP_TOKENS_GPU
 from inference.facts import ModelFacts
+from inference.layers import Layers
 from inference.weights import TensorGroup
 
 PAGE_TOKENS = 256
@@ -66,6 +67,17 @@ def count_weights(facts: ModelFacts, *, load: Load) -> int:
     return round(sum(_count_group(group, load=load, is_mxfp4=is_mxfp4) for group in facts.loaded_groups))
 
 
+def count_kv_tokens(layers: Layers, *, length: int) -> int:
+    """The tokens of the whole model that take the room of one sequence of this length: where some layers look back a
+    window only, they are fewer. (Where all do, transformers takes no request that is longer than the cache.) Whole
+    pages, which are handed out in whole sectors."""
+    kinds = [(layers.full, length), (layers.sliding, min(length, layers.window) if layers.full else length)]
+    pages = [count * ceil(tokens / PAGE_TOKENS) for count, tokens in kinds]
+    sector_pages = _count_sector_pages(layers)
+    sectors = sum(ceil(each / sector_pages) for each in pages)
+    return ceil(sectors * sector_pages / (layers.full + layers.sliding)) * PAGE_TOKENS
+
+
 def count_cache(facts: ModelFacts, *, load: Load) -> int:
     return _count_pages(facts, load=load) if load.is_batched else _count_one_sequence(facts, load=load)
 
@@ -95,13 +107,16 @@ def _count_group(group: TensorGroup, *, load: Load, is_mxfp4: bool) -> float:
 
 
 def _count_pages(facts: ModelFacts, *, load: Load) -> int:
-    """Pages are handed out in sectors, which hold a whole number of blocks of each kind of layer."""
     architecture = facts.architecture
-    full, sliding = architecture.layers.full, architecture.layers.sliding
-    sector_pages = lcm(full, sliding) if full and sliding else full + sliding
-    pages = ceil(load.kv_tokens / load.page_tokens) * (full + sliding)
+    sector_pages = _count_sector_pages(architecture.layers)
+    pages = ceil(load.kv_tokens / load.page_tokens) * (architecture.layers.full + architecture.layers.sliding)
     sectors = ceil(pages / sector_pages) + _TRASH_SECTORS
     return sectors * sector_pages * load.page_tokens * architecture.kv_values * load.item_bytes
+
+
+def _count_sector_pages(layers: Layers) -> int:
+    """Pages are handed out in sectors, which hold a whole number of blocks of each kind of layer."""
+    return lcm(*(count for count in (layers.full, layers.sliding) if count))
 
 
 def _count_one_sequence(facts: ModelFacts, *, load: Load) -> int:

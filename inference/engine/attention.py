@@ -6,6 +6,7 @@ square of their number: steps of 16 requests with 300 tokens each took three tim
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-NAME = "paged_by_request"
 Pages = tuple[Tensor, Tensor]
+
+_numbers = count(1)
 
 # What some models ask of their attention, and this one does not do.
 _UNKNOWN = ("softcap", "position_bias", "s_aux")
@@ -35,24 +37,23 @@ class Span:
     mask: Tensor | None
 
 
-def make_span(start: int, *, count: int, length: int, pages: Sequence[int]) -> Span:
-    """`count` new tokens, the last ones of `length`; `pages` are as many as these need."""
-    if count == length:
-        return Span(start, start + count, length, pages=None, mask=None)
-    mask = torch.ones(count, length, dtype=torch.bool).tril(length - count) if count > 1 else None
-    return Span(start, start + count, length, pages=torch.tensor(pages), mask=mask)
+def make_span(start: int, *, new: int, length: int, pages: Sequence[int]) -> Span:
+    """So many new tokens, the last ones of `length`; `pages` are as many as these need."""
+    if new == length:
+        return Span(start, start + new, length, pages=None, mask=None)
+    mask = torch.ones(new, length, dtype=torch.bool).tril(length - new) if new > 1 else None
+    return Span(start, start + new, length, pages=torch.tensor(pages), mask=mask)
 
 
 class PagedAttention:
-    """An attention function of transformers: `register` it, `bind` it to a cache, and `begin` each step."""
+    """An attention function of transformers, registered as `name`: `bind` it to a cache, and `begin` each step."""
 
     def __init__(self) -> None:
+        self.name = f"paged_by_request_{next(_numbers)}"
+        AttentionInterface.register(self.name, self)
         self._pages_by_layer: Mapping[int, Pages] = {}
         self._spans: Sequence[Span] = ()
         self._read_keys = self._read_values = torch.empty(0)
-
-    def register(self) -> None:
-        AttentionInterface.register(NAME, self)
 
     def bind(self, pages_by_layer: Mapping[int, Pages]) -> None:
         """For each layer its keys and values: (pages, tokens of a page, heads, size of a head)."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.engine.batching_hooks import PagedBatches, has_exchangeable_attention
+from inference.engine.batching_hooks import PagedBatches, has_exchangeable_attention, list_unpaged_layers
 from inference.engine.loading import ONLY_GENERATE_KNOWS, LoadedModel
 
 # Kinds whose batched tokens are compared with those of `generate` in tests/inference/engine/test_kinds.py.
@@ -32,6 +32,8 @@ def _list_obstacles(loaded: LoadedModel, *, context_length: int) -> Iterator[str
         yield "It has an encoder beside its decoder."
     if loaded.placement.device == "balanced":
         yield "Its layers are spread over several GPUs, and a paged cache lies on one."
+    for layer_type in list_unpaged_layers(model):
+        yield f"It has layers of the type {layer_type}, for which there is no paged cache."
     if not has_exchangeable_attention(model):
         yield f"The attention of {type(model).__name__} cannot be exchanged for one that reads pages."
     for name in ONLY_GENERATE_KNOWS:
@@ -69,6 +71,15 @@ class Trial:
 
     def check(self, batches: PagedBatches) -> None:
         """Raises Unbatchable if the batched logits are others."""
+        with torch.inference_mode():
+            self._run(batches)
+        difference = float((self._found["trial"] - self._wanted).norm() / self._wanted.norm())
+        if not difference < _TOLERANCE:
+            raise Unbatchable(
+                f"In a trial its batched logits were {difference:.0%} off those of a plain pass, so it is not batched."
+            )
+
+    def _run(self, batches: PagedBatches) -> None:
         batches.add("other", prompt_ids=self._prompt[:_OTHER_TOKENS], max_new_tokens=_TRIAL_TOKENS)
         batches.add("trial", prompt_ids=self._prompt, max_new_tokens=2)
         while "trial" not in self._found:
@@ -76,11 +87,6 @@ class Trial:
         for name in ("trial", "other"):
             batches.cancel(name)
         batches.step(self._keep, most_tokens=1)
-        difference = float((self._found["trial"] - self._wanted).norm() / self._wanted.norm())
-        if not difference < _TOLERANCE:
-            raise Unbatchable(
-                f"In a trial its batched logits were {difference:.0%} off those of a plain pass, so it is not batched."
-            )
 
     def _keep(self, logits: Tensor, names: Sequence[str]) -> Sequence[int]:
         self._found |= {name: row.clone() for name, row in zip(names, logits, strict=True)}

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
-from transformers.generation.continuous_batching.cache import group_layers_by_attn_type
+from transformers.generation.continuous_batching.cache import ATTN_TYPE_TO_ALLOCATOR, group_layers_by_attn_type
 from transformers.generation.continuous_batching.model_runner import infer_max_single_request_tokens
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from inference.engine import attention
-from inference.engine.attention import PagedAttention, make_span
+from inference.engine.attention import PagedAttention, Span, make_span
 from inference.engine.lazy_memory import LazyZeros
 
 Choose = Callable[[Tensor, Sequence[str]], Sequence[int]]
@@ -97,11 +96,8 @@ class PagedBatches:
         `choose` gets the logits, (requests, words) in float32, of the requests that get a token now; none may be.
         """
         processor = self._processor
-        self._let_waiting_in()
         processor.max_batch_tokens = min(most_tokens, processor.cache.max_batch_tokens)
-        if not processor.prepare_next_batch():
-            if processor.has_pending_requests():
-                raise RuntimeError("the scheduler of batches finds nothing to do for the requests that it has")
+        if not self._prepare():
             return 0
         batch = processor.inputs_and_outputs
         if self._attention:
@@ -119,12 +115,18 @@ class PagedBatches:
         self._processor._update_tp_group_state()  # empties the manager's queues
         self._processor.reset()
 
-    def _let_waiting_in(self) -> None:
+    def _prepare(self) -> bool:
         """transformers keeps new requests out while one that had to give up its pages waits, until another finishes; if
         all others were cancelled instead, it would keep them out for ever."""
-        scheduler = self._processor.scheduler
-        if not scheduler.active_requests:
-            scheduler.block_new_requests = False
+        processor = self._processor
+        if processor.prepare_next_batch():
+            return True
+        if not processor.has_pending_requests():
+            return False
+        processor.scheduler.block_new_requests = False
+        if processor.prepare_next_batch():
+            return True
+        raise RuntimeError("the scheduler of batches finds nothing to do for the requests that it has")
 
     def _take_over_sampling(self) -> None:
         runner, router = self._processor.model_runner, self._processor.output_router
@@ -152,8 +154,7 @@ class PagedBatches:
         if self._model.device.type != "cpu" or config._attn_implementation != "sdpa" or not is_plain:
             return None
         ours = PagedAttention()
-        ours.register()
-        self._model.set_attn_implementation(attention.NAME)
+        self._model.set_attn_implementation(ours.name)
         return ours
 
     def _read_by_request(self, ours: PagedAttention) -> None:
@@ -161,17 +162,23 @@ class PagedBatches:
         ours.bind(self._processor.cache.cache_allocators[_FULL_ATTENTION]._kv_page_views)
         self._processor.model_runner.maybe_pad_inputs = _read_nothing
 
-    def _list_spans(self) -> list[attention.Span]:
+    def _list_spans(self) -> list[Span]:
         allocator = self._processor.cache.cache_allocators[_FULL_ATTENTION]
         pages_apart = allocator.block_physical_stride // allocator.tokens_per_page
-        spans: list[attention.Span] = []
+        spans: list[Span] = []
         for each in self._processor.inputs_and_outputs.requests_in_batch:
             length = each.state.position_offset
             blocks = allocator.block_table[each.state.request_id][: ceil(length / allocator.tokens_per_page)]
             pages = [block * pages_apart for block in blocks]
             start = spans[-1].end if spans else 0
-            spans.append(make_span(start, count=each.query_length, length=length, pages=pages))
+            spans.append(make_span(start, new=each.query_length, length=length, pages=pages))
         return spans
+
+
+def list_unpaged_layers(model: Any) -> list[str]:
+    """Types of layers that the paged cache does not know."""
+    layer_types = getattr(model.config.get_text_config(), "layer_types", None) or []
+    return sorted(set(layer_types) - set(ATTN_TYPE_TO_ALLOCATOR))
 
 
 def has_exchangeable_attention(model: Any) -> bool:

@@ -56,7 +56,6 @@ class ReadAhead:
     def _read_file(self, path: Path, *, size_bytes: int, buffer: memoryview) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
             for offset in range(0, size_bytes, BLOCK_BYTES):
                 length = min(BLOCK_BYTES, size_bytes - offset)
                 if is_cached(descriptor, offset=offset, length=length) or self._fetch(
@@ -71,7 +70,7 @@ class ReadAhead:
         self._is_stopped |= len(into) > self._left_bytes
         if self._is_stopped:
             return False
-        os.posix_fadvise(descriptor, offset, 2 * BLOCK_BYTES, os.POSIX_FADV_WILLNEED)
+        os.posix_fadvise(descriptor, offset, len(into), os.POSIX_FADV_WILLNEED)
         os.preadv(descriptor, [into], offset)
         self._left_bytes -= len(into)
         self._fetched_bytes += len(into)

@@ -41,6 +41,6 @@ def _start_batching(loaded: LoadedModel, *, settings: EngineSettings) -> Batchin
     trial = None if is_proven else Trial(loaded)
     with torch.inference_mode():
         runner = BatchingRunner(loaded, settings=settings)
-        if trial:
-            trial.check(runner.batches)
+    if trial:
+        trial.check(runner.batches)
     return runner

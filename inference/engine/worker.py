@@ -78,7 +78,6 @@ class ModelThread:
             self._on_ending(Ending(LOAD_FAILED, str(error)))
             return
         except Exception as error:  # noqa: BLE001 - libraries raise whatever they like; it ends with the reason
-            traceback.print_exc()
             self._on_ending(explain_load_error(error))
             return
         while True:

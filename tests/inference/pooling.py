@@ -15,6 +15,8 @@ from inference.devices import Device
 from inference.pool import EnginePool
 from registry.models import ModelRegistry
 
+LOAD_SECONDS = 120
+"""So long may a load take, on a machine that runs many tests at once."""
 HELLO = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 3, "temperature": 0}
 
 

@@ -88,7 +88,9 @@ async def test_what_never_fits_is_refused_with_the_numbers(facts) -> None:
     house = House(facts, places=0.6)
     with pytest.raises(InsufficientMemory, match=r"m needs \d+ MB on cpu .*, and \d+ MB of \d+ MB are free") as refused:
         await house.load(house.slot("m"))
-    assert refused.value.details["needed_bytes"]["cpu"] > refused.value.details["free_bytes"]["cpu"]
+    figures = refused.value.details
+    assert figures["needed_bytes"] > figures["free_bytes"] == house.total_bytes
+    assert figures["devices"]["cpu"] == {name: figures[name] for name in ("needed_bytes", "free_bytes")}
     assert not house.queue.waiting
 
 

@@ -195,6 +195,14 @@ class TestKinds:
         assert "It answers one request after the other" in decided.notes[0]
         assert decided.shares["cuda:0"].kv_bytes == 576 * 2 * 8192 * (32 + 1)
 
+    def test_layers_that_look_back_a_window_make_a_context_cheaper(self) -> None:
+        mixed = model(layer_types=(["sliding_attention"] * 3 + ["full_attention"]) * 8, sliding_window=1024)
+        pages = {"full": 8 * 8192 / 256, "sliding": 24 * 1024 / 256, "padding": 2 * 24}
+        decided = plan(mixed, cpu(), gpu(0, 10, reclaimable_gb=40))
+        assert decided.shares["cuda:0"].kv_bytes == pytest.approx(sum(pages.values()) * 256 * 2 * 8 * 128 * 2, rel=0.1)
+        assert decided.kv_tokens < decided.context_length == 8192
+        assert plan(model(sliding_window=1024), cpu(), gpu(0, 80), parallel_requests=1).kv_tokens == 8192
+
     def test_layers_that_keep_a_state_need_no_cache_for_each_token(self) -> None:
         hybrid = model(full_attention_interval=4)
         kv_bytes = plan(hybrid, cpu(), gpu(0, 80)).shares["cuda:0"].kv_bytes
@@ -224,5 +232,5 @@ def test_a_plan_that_fits_does_and_holds_a_whole_context(free, reclaimable, cont
     room = {device.name: device.free_bytes + device.reclaimable_bytes for device in devices}
     fits = all(needed <= room[name] for name, needed in decided.needs.items())
     assert decided.fits == fits
-    assert decided.kv_tokens >= decided.context_length >= min(context or 2048, 2048)
+    assert decided.kv_tokens >= decided.context_length >= min(context or 2048, 2048)  # all layers see everything
     assert decided.ways_out == () or not decided.fits

@@ -14,7 +14,7 @@ from inference.pool import EnginePool
 from registry.errors import ModelNotDownloaded, UnknownModel
 from registry.models import ModelRegistry
 from tests.inference.conftest import make_ready
-from tests.inference.pooling import chat, is_removable, repo, until
+from tests.inference.pooling import LOAD_SECONDS, chat, is_removable, repo, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -48,7 +48,7 @@ async def test_the_load_goes_on_when_the_one_who_asked_leaves(pool) -> None:
     asking = asyncio.create_task(chat(pool))
     await until(lambda: pool.state_of("tiny") == "loading")
     asking.cancel()
-    await until(lambda: pool.state_of("tiny") == "loaded", seconds=30)
+    await until(lambda: pool.state_of("tiny") == "loaded", seconds=LOAD_SECONDS)
     assert pool.residents.slots["tiny"].in_flight == 0
 
 
@@ -130,7 +130,7 @@ async def test_models_to_preload_are_there_after_a_while_and_one_that_fails_stop
     await sync_to_async(make_ready)("broken", hf_path="demo/nowhere", preload=True, priority=9)
     second = EnginePool(keep_alive_seconds=-1, max_requests=8)
     await second.start()
-    await until(lambda: second.state_of("tiny") == "loaded", seconds=30)
+    await until(lambda: second.state_of("tiny") == "loaded", seconds=LOAD_SECONDS)
     assert second.state_of("broken") == "unloaded"
     assert "files are not in" in second.tender.last_errors["broken"].message
     await second.close()

@@ -5,7 +5,7 @@ import pytest
 
 from inference.devices import Device
 from inference.pool import EnginePool
-from tests.inference.pooling import chat, until
+from tests.inference.pooling import LOAD_SECONDS, chat, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -14,7 +14,7 @@ async def test_a_load_takes_the_engine_that_waits_and_a_new_one_is_started_after
     pool = EnginePool(keep_alive_seconds=-1, max_requests=8, has_standby=True)
     await pool.start()
     try:
-        await until(lambda: pool.standby.memory_bytes > 100 * 10**6, seconds=60)
+        await until(lambda: pool.standby.memory_bytes > 100 * 10**6, seconds=LOAD_SECONDS)
         waiting = pool.standby._process.pid
         assert (await chat(pool))["choices"]
         assert pool.residents.slots["tiny"].engine.pid == waiting

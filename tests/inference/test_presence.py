@@ -16,7 +16,7 @@ from inference.stages import STAGES, Stage, stage_of_health
 from inference.views import PresenceSerializer
 from tests.inference.conftest import make_ready
 from tests.inference.gateway import Gateway, serving
-from tests.inference.pooling import until
+from tests.inference.pooling import LOAD_SECONDS, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -102,7 +102,7 @@ async def test_models_are_loaded_and_unloaded_as_tools_for_llama_cpp_do_it(gatew
         loaded = await http.post("/models/load", json={"model": "tiny"})
         assert (loaded.status_code, loaded.json()) == (200, {"success": True})  # at once: the list tells the rest
         assert await status() == {"value": "loading"}
-        await until(lambda: gateway.pool.state_of("tiny") == "loaded", seconds=60)
+        await until(lambda: gateway.pool.state_of("tiny") == "loaded", seconds=LOAD_SECONDS)
         assert await status() == {"value": "loaded"}
         (listed,) = (await http.get("/api/ps")).json()
         assert listed["model"] == "tiny" and listed["unloads_at"] is None and listed["keep_alive_seconds"] == -1

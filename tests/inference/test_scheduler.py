@@ -107,6 +107,9 @@ class TestEviction:
     def test_nobody_goes_where_engines_that_are_ending_leave_enough(self) -> None:
         assert decide(asks(on(gb=12)), [cpu(5)], idle("ending", state="leaving"), idle("a")).verdict == "wait"
 
+    def test_one_that_leaves_may_answer_for_minutes_and_is_not_waited_for(self) -> None:
+        assert decide(asks(on(gb=12)), [cpu(5)], busy("leaving", state="leaving"), idle("a")).evict == ("a",)
+
     def test_no_more_go_than_are_needed_beside_those_that_are_ending(self) -> None:
         residents = [idle("ending", state="leaving"), idle("a", seconds=900), idle("b")]
         assert decide(asks(on(gb=22)), [cpu(5)], *residents).evict == ("a",)

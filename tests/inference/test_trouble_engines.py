@@ -21,7 +21,7 @@ from inference.pool import EnginePool
 from inference.watchdog import Patience
 from tests.inference.conftest import make_ready, put_in_cache
 from tests.inference.gateway import Gateway, serving
-from tests.inference.pooling import repo, until
+from tests.inference.pooling import LOAD_SECONDS, repo, until
 from tests.inference.stuck import bury, let_go, stop_busiest_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -226,7 +226,7 @@ async def test_an_engine_that_gets_no_memory_says_how_much_it_was_given(gateway)
     loading = asyncio.create_task(gateway.pool.load("tiny"))
     await until(lambda: (slot := gateway.pool.residents.slots.get("tiny")) and slot.engine)
     engine = gateway.pool.residents.slots["tiny"].engine
-    await until(lambda: engine.facts.get("stage") == "reading", seconds=60)  # its libraries are there
+    await until(lambda: engine.facts.get("stage") == "reading", seconds=LOAD_SECONDS)  # its libraries are there
     limit = psutil.Process(engine.pid).memory_info().vms
     resource.prlimit(engine.pid, resource.RLIMIT_AS, (limit, limit))
     with pytest.raises(InsufficientMemory, match=r"given \d+ MB, of .* that were free") as refused:

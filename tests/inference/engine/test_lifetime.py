@@ -30,7 +30,7 @@ def run_engine(tmp_path: Path, *arguments: str, model_path: Path | str) -> subpr
     reading, writing = os.pipe()
     try:
         command = make_command(tmp_path / "s", *arguments, model_path=model_path)
-        return subprocess.run(command, stdin=reading, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, stdin=reading, capture_output=True, text=True, timeout=120, check=False)
     finally:
         os.close(reading)
         os.close(writing)

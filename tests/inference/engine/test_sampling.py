@@ -139,7 +139,7 @@ def test_repetition_penalty_weakens_what_was_seen() -> None:
 
 
 def test_presence_and_frequency_count_the_answer_and_not_the_prompt() -> None:
-    sampler = make_sampler(temperature=0.0, presence_penalty=2.0, prompt=(1,))
+    sampler = make_sampler(temperature=0.0, presence_penalty=1.5, prompt=(1,))
     assert [choose(sampler) for _ in range(3)] == [1, 2, 1]
     sampler = make_sampler(temperature=0.0, frequency_penalty=0.6, prompt=(1,))
     assert [choose(sampler) for _ in range(4)] == [1, 1, 2, 1]

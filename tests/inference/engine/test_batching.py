@@ -1,0 +1,207 @@
+"""Many requests in one step of the model, compared with each alone."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch  # noqa: TID253
+
+from inference.engine.backend import Failed, Finished, Sampling, Token
+from inference.engine.batching import BatchingRunner
+from inference.engine.loading import LoadedModel
+from inference.engine.pace import Pace
+from tests.inference.engine.inside import GREEDY, Told, load, make_prompt, make_runner, run, run_plainly
+
+
+@pytest.fixture(scope="module")
+def loaded(model_folder: Path) -> LoadedModel:
+    """For plain `generate`."""
+    return load(model_folder)
+
+
+@pytest.fixture(scope="module")
+def runner(model_folder: Path) -> BatchingRunner:
+    return make_runner(model_folder)
+
+
+MIXED: list[dict[str, Any]] = [
+    {"temperature": 0},
+    {"temperature": 1.0, "seed": 1},
+    {"temperature": 0.7, "seed": 2, "top_p": 0.8},
+    {"temperature": 1.3, "seed": 3, "top_k": 20},
+    {"temperature": 0, "repetition_penalty": 1.5},
+    {"temperature": 0, "presence_penalty": 1.0, "frequency_penalty": 0.5},
+    {"temperature": 1.0, "seed": 4, "top_logprobs": 3},
+    {"temperature": 1.0, "seed": 5, "top_k": 50, "top_p": 0.9},
+]
+
+
+class Counting(Pace):
+    def __init__(self) -> None:
+        super().__init__(most_tokens=512)
+        self.tokens = 0
+
+    def note(self, *, tokens: int, seconds: float) -> None:
+        self.tokens += tokens
+
+
+def ask_mixed(*, tokens: int = 24) -> list[Told]:
+    return [
+        Told(make_prompt(number, length=5 + 7 * number), tokens=tokens, sampling=Sampling(**sampling))
+        for number, sampling in enumerate(MIXED)
+    ]
+
+
+def test_one_greedy_request_says_what_generate_says(loaded: LoadedModel, runner: BatchingRunner) -> None:
+    prompt = make_prompt(1, length=11)
+    (told,) = asked = [Told(prompt, tokens=60)]
+    run(runner, asked)
+    assert told.ids == run_plainly(loaded, prompt, tokens=60)
+    assert told.end == Finished("length" if len(told.ids) == 60 else "stop")
+
+
+def test_eight_requests_together_say_what_each_says_alone(loaded: LoadedModel, runner: BatchingRunner) -> None:
+    """Greedy ones what `generate` says; sampled ones what their seed says, whoever is beside them."""
+    alone = ask_mixed()
+    for each in alone:
+        run(runner, [each])
+    together = ask_mixed()
+    run(runner, together)
+    assert [each.ids for each in together] == [each.ids for each in alone]
+    assert together[0].ids == run_plainly(loaded, together[0].prompt_ids, tokens=24)
+    measured = [event.logprobs for event in together[6].events if isinstance(event, Token)]
+    assert all(each and each.chosen <= 0 and len(each.top) == 3 for each in measured)
+
+
+def test_requests_come_and_go_between_steps(loaded: LoadedModel, runner: BatchingRunner) -> None:
+    asked = [Told(make_prompt(number, length=9 + number), tokens=3 + 5 * (number % 4)) for number in range(20)]
+    run(runner, asked)
+    for each in asked[::6]:
+        assert each.ids == run_plainly(loaded, each.prompt_ids, tokens=each.tokens)
+    assert all(each.end for each in asked)
+
+
+def test_a_long_prompt_is_read_in_parts_and_others_go_on_meanwhile(small_folder: Path) -> None:
+    loaded, runner = load(small_folder), make_runner(small_folder)
+    other, long = Told(make_prompt(1, length=9), tokens=60), Told(make_prompt(2, length=700), tokens=5)
+    runner.admit(other.generation)
+    runner.step()
+    runner.admit(long.generation)
+    steps = 0
+    while not long.events:
+        runner.step()
+        steps += 1
+    assert steps > 2
+    assert len(other.ids) >= steps
+    run(runner, [])
+    assert long.ids[:1] == run_plainly(loaded, long.prompt_ids, tokens=1)
+
+
+def test_shared_beginnings_are_read_once_and_change_nothing(loaded: LoadedModel, model_folder: Path) -> None:
+    runner = make_runner(model_folder)
+    start = make_prompt(1, length=300)
+    first, *others = [Told([*start, *make_prompt(number, length=9)], tokens=12) for number in range(5)]
+    pace = Counting()
+    runner._pace = pace
+    run(runner, [first])
+    assert pace.tokens > 300
+    pace.tokens = 0
+    run(runner, others)
+    assert pace.tokens < 4 * (300 - 2 * 128 + 9 + 12)
+    for each in (first, *others):
+        assert each.ids == run_plainly(loaded, each.prompt_ids, tokens=12)
+
+
+def test_a_full_cache_changes_no_token(loaded: LoadedModel, runner: BatchingRunner, model_folder: Path) -> None:
+    """Five requests in a cache for two: some lose their pages and are read again, with their sampling where it was."""
+    asked = [
+        Told(make_prompt(number, length=100), tokens=150, sampling=sampling)
+        for number, sampling in enumerate(
+            [GREEDY, GREEDY, Sampling(seed=7), Sampling(seed=8, presence_penalty=0.5), GREEDY]
+        )
+    ]
+    tight = make_runner(model_folder, kv_tokens=512)
+    pace = Counting()
+    tight._pace = pace
+    run(tight, asked)
+    assert pace.tokens > 1.1 * 5 * 250, "Nobody lost pages: the cache was not full."
+    for each in (asked[0], asked[1], asked[4]):
+        assert each.ids == run_plainly(loaded, each.prompt_ids, tokens=150)
+    for each in asked[2:4]:
+        again = Told(each.prompt_ids, tokens=150, sampling=each.sampling)
+        run(runner, [again])
+        assert each.ids == again.ids
+
+
+def test_no_request_can_be_longer_than_the_cache(model_folder: Path) -> None:
+    runner = make_runner(model_folder, kv_tokens=256)
+    assert runner.facts.context_length == 256
+    assert runner.facts.kv_tokens == 256
+    asked = [Told(make_prompt(number, length=200), tokens=56) for number in range(2)]
+    run(runner, asked)
+    assert all(isinstance(each.end, Finished) for each in asked)
+
+
+def test_who_waits_is_let_in_when_all_who_were_before_him_left(model_folder: Path) -> None:
+    """transformers keeps new requests out while one that lost its pages waits for another to finish."""
+    runner = make_runner(model_folder, kv_tokens=512)
+    asked = {str(number): Told(make_prompt(number, length=200), tokens=250) for number in range(3)}
+    for each in asked.values():
+        runner.admit(each.generation)
+    scheduler = runner.batches._processor.scheduler
+    while not scheduler.block_new_requests:
+        runner.step()
+    left = {name: asked.pop(name) for name in list(scheduler.waiting_requests)}
+    for each in asked.values():
+        each.generation.cancelled.set()
+        runner.drop(each.generation)
+    while not all(each.end for each in left.values()):
+        runner.step()
+    assert left
+    assert all(isinstance(each.end, Finished) for each in left.values())
+
+
+def test_who_is_dropped_is_told_nothing_more_and_takes_no_step(runner: BatchingRunner) -> None:
+    dropped, other = Told(make_prompt(1, length=9), tokens=100), Told(make_prompt(2, length=9), tokens=30)
+    for each in (dropped, other):
+        runner.admit(each.generation)
+    for _ in range(5):
+        runner.step()
+    dropped.generation.cancelled.set()
+    told = len(dropped.events)
+    runner.drop(dropped.generation)
+    while other.end is None:
+        runner.step()
+        assert len(runner.batches.scheduled_ids) == 1
+    assert len(dropped.events) == told
+
+
+def test_a_step_that_fails_costs_the_newcomer_only(loaded: LoadedModel, runner: BatchingRunner) -> None:
+    """A token that the model does not have makes the whole step fail."""
+    others = [Told(make_prompt(number, length=20), tokens=40) for number in range(3)]
+    for each in others:
+        runner.admit(each.generation)
+    for _ in range(4):
+        runner.step()
+    poison = Told([5, 10**6], tokens=5)
+    runner.admit(poison.generation)
+    with pytest.raises(IndexError):
+        runner.step()
+    assert runner.recover() == [poison.generation]
+    while not all(each.end for each in others):
+        runner.step()
+    for each in others:
+        assert each.ids == run_plainly(loaded, each.prompt_ids, tokens=40)
+
+
+def test_a_request_without_numbers_fails_alone(model_folder: Path) -> None:
+    """One token's embedding is damaged."""
+    runner = make_runner(model_folder)
+    with torch.inference_mode():
+        runner.batches._model.get_input_embeddings().weight[7] = math.nan
+    good, bad = Told([5, 6], tokens=5), Told([5, 7], tokens=5)
+    run(runner, [good, bad])
+    assert isinstance(bad.end, Failed)
+    assert "NaN" in bad.end.message
+    assert isinstance(good.end, Finished)

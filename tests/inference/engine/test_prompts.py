@@ -1,0 +1,151 @@
+"""Chat templates are programs of strangers, and prompts can be as long as anybody likes."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer  # noqa: TID253
+
+from inference.engine import prompts
+from inference.engine.bodies import Asked, BadRequest, read_chat, read_completion
+from inference.engine.deadline import Overran, run_within
+from inference.engine.prompts import encode_prompt
+from tests.inference.engine.conftest import Engine, start_engine, user, wait_until
+
+GB = 10**9
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model_folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(model_folder)
+
+
+def ask(text: str = "Hello") -> Asked:
+    return read_chat({"messages": user(text)}, model="tiny")
+
+
+def encode(asked: Asked, *, tokenizer: Any, template: str | None = None, context_length: int = 512) -> tuple[int, ...]:
+    if template is not None:
+        tokenizer.chat_template = template
+    return encode_prompt(asked, tokenizer=tokenizer, context_length=context_length)
+
+
+def refuse(asked: Asked, **how: Any) -> BadRequest:
+    with pytest.raises(BadRequest) as refused:
+        encode(asked, **how)
+    return refused.value
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def swell() -> None:
+    kept = [bytearray(10**6)]
+    while True:
+        kept.append(bytearray(b"x") * 10**6)
+
+
+@pytest.mark.parametrize(("call", "reason"), [(spin, "ran for more than 0.2 s"), (swell, "took more than 0.3 GB")])
+def test_what_does_not_end_is_ended(call: Callable[[], None], reason: str) -> None:
+    seconds = 0.2 if call is spin else 60
+    for _ in range(3):
+        with pytest.raises(Overran, match=reason):
+            run_within(call, seconds=seconds, growth_bytes=3 * GB // 10)
+    assert run_within(lambda: sum(range(10**6)), seconds=60, growth_bytes=GB) == sum(range(10**6))
+
+
+def test_an_end_in_the_last_moment_is_one_or_the_other_and_nothing_is_left_behind() -> None:
+    """Results that come just when the time is over."""
+
+    def work() -> int:
+        until = time.monotonic() + 0.05
+        while time.monotonic() < until:
+            pass
+        return 1
+
+    outcomes = set()
+    for _ in range(30):
+        try:
+            outcomes.add(run_within(work, seconds=0.05, growth_bytes=GB))
+        except Overran:
+            outcomes.add(0)
+        for _ in range(1000):
+            pass
+    assert outcomes <= {0, 1}
+    wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "deadline"])
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (ENDLESS, "ran for more than"),
+        (
+            "{% set ns = namespace(x='abcdefgh' * 1000000) %}{% for a in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+            "",
+        ),
+        ("{{ 'a' * 10 ** 13 }}", "refuses"),
+        ("{{ range(10 ** 9) }}", "refuses"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "refuses"),
+        ("{{ 1 // 0 }}", "refuses"),
+        ("{{ undefined.attribute }}", "refuses"),
+        ("{{ [].__class__.__base__.__subclasses__() }}", "refuses"),
+    ],
+)
+def test_a_poisonous_template_costs_its_own_request_only(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch, template: str, reason: str
+) -> None:
+    monkeypatch.setattr(prompts, "_TEMPLATE_SECONDS", 1.0)
+    monkeypatch.setattr(prompts, "_TEMPLATE_BYTES", GB // 4)
+    refused = refuse(ask(), tokenizer=tokenizer, template=template)
+    assert (refused.code, refused.param) == ("chat_template_error", "messages")
+    assert reason in str(refused)
+    assert encode(ask(), tokenizer=tokenizer, template="{{ messages[0].content }}")
+
+
+def test_a_very_long_prompt_is_refused_without_reading_all_of_it(tokenizer: Any) -> None:
+    asked = read_completion({"prompt": "word " * 10**6}, model="tiny")
+    started = time.monotonic()
+    refused = refuse(asked, tokenizer=tokenizer)
+    assert time.monotonic() - started < 1
+    assert (refused.code, refused.param) == ("context_length_exceeded", "prompt")
+    assert "more than" in str(refused)
+
+
+def test_a_long_text_of_few_tokens_is_not_refused(tokenizer: Any) -> None:
+    """A beginning is tried, and then all."""
+    word = tokenizer.decode([max(tokenizer.get_vocab().values(), key=lambda each: len(tokenizer.decode([each])))])
+    text = word * 40
+    ids = tokenizer(text)["input_ids"]
+    assert len(text) > 8 * (len(ids) + 1) // 2
+    asked = read_completion({"prompt": text}, model="tiny")
+    assert list(encode(asked, tokenizer=tokenizer, context_length=len(ids) + 1)) == ids
+
+
+def test_other_answers_go_on_while_a_template_runs_and_later_chats_are_answered(copied_folder: Path) -> None:
+    (copied_folder / "chat_template.jinja").write_text(
+        "{% if messages[0].content == 'poison' %}" + ENDLESS + "{% endif %}{{ messages[0].content }}"
+    )
+    with start_engine(copied_folder) as engine:
+        refused: list[Any] = []
+        thread = threading.Thread(target=lambda: refused.append(engine.chat("poison")))
+        thread.start()
+        answers = _count_answers(engine, thread=thread)
+        assert answers >= 2
+        assert (refused[0].status_code, refused[0].json()["error"]["code"]) == (400, "chat_template_error")
+        assert engine.chat("Hello", max_tokens=3).status_code == 200
+
+
+def _count_answers(engine: Engine, *, thread: threading.Thread) -> int:
+    """Answers in tokens, not in text: their prompts need no template, but they wait for whoever is encoding."""
+    count = 0
+    while thread.is_alive():
+        assert engine.client.get("/status").status_code == 200
+        count += 1
+        time.sleep(0.5)
+    return count
