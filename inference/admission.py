@@ -16,6 +16,7 @@ from inference.standby import Standby
 from registry.serving import ServingSettings
 
 _LOOK_SECONDS = 1.0  # others use the memory too, and do not tell
+_NOT_YET = Admission("wait", message="Others leave for a model that was asked for earlier.")
 
 
 class AdmissionQueue:
@@ -25,6 +26,7 @@ class AdmissionQueue:
         self.read_devices = read_devices
         self.waiting: list[Slot] = []
         self._arrivals: dict[Slot, Arrival] = {}
+        self._evicting: set[Slot] = set()
         self._residents = residents
         self._standby = standby
 
@@ -41,6 +43,7 @@ class AdmissionQueue:
         finally:
             self.waiting.remove(slot)
             self._arrivals.pop(slot, None)
+            self._evicting.discard(slot)
             self._number()
 
     async def _try(self, slot: Slot, facts: ModelFacts) -> MemoryPlan | None:
@@ -52,6 +55,7 @@ class AdmissionQueue:
         if admission.verdict == "wait":
             await self._wait(slot, admission)
         elif admission.evict:
+            self._evicting.add(slot)
             await self._evict(admission.evict)
         else:
             slot.memory = plan
@@ -66,9 +70,13 @@ class AdmissionQueue:
         plan = plan_memory(facts, choices=_choices(slot), devices=devices)
         arrival = Arrival(slot.model_name, plan.needs, waiting_since=slot.queued_at, ways_out=plan.ways_out)
         self._arrivals[slot] = arrival
-        ahead = [self._arrivals[each] for each in self.waiting[: self.waiting.index(slot)] if each in self._arrivals]
+        before = self.waiting[: self.waiting.index(slot)]
+        ahead = [self._arrivals[each] for each in before if each in self._arrivals]
         now = time.monotonic()
-        return plan, plan_admission(arrival, devices=devices, residents=residents, now=now, ahead=ahead)
+        admission = plan_admission(arrival, devices=devices, residents=residents, now=now, ahead=ahead)
+        if admission.verdict == "admit" and self._evicting.intersection(before):
+            return plan, _NOT_YET  # the room was made for somebody else
+        return plan, admission
 
     def _free_devices(self) -> tuple[Device, ...]:
         """The engine on standby becomes the one that is loaded: its memory is as good as free."""

@@ -123,8 +123,8 @@ def plan_admission(
     """Decides about one model that wants to be loaded. `devices` come from `count_reclaimable`.
 
     1. It would not fit if all left who may: refuse, with the numbers.
-    2. Others wait already.
-       a. It fits beside all that is there, and none that wants the same devices has waited for 10 seconds: admit.
+    2. Others wait already, for room on a device that it wants too.
+       a. It fits beside all that is there, and none that is short of the same device has waited for 10 seconds: admit.
        b. Else wait: the first in the queue is not overtaken for ever, and only the first makes others leave.
     3. It fits beside all that is there: admit.
     4. It fits once idle models that nobody pinned have left, beside engines that are ending: the cheapest go, and none
@@ -138,7 +138,7 @@ def plan_admission(
     if room.find_lacking(arrival.needs, leavers=leavers):  # 1
         return Admission("refuse", message=" ".join(_explain_refusal(arrival, room=room)))
     lacking = room.find_lacking(arrival.needs)
-    if rivals := [each for each in ahead if set(each.needs) & set(arrival.needs)]:  # 2
+    if rivals := [each for each in ahead if _are_rivals(each, arrival, room=room)]:  # 2
         is_overdue = any(now - each.waiting_since >= PATIENCE_SECONDS for each in rivals)
         return _wait(arrival, room=room, lacking=lacking) if lacking or is_overdue else Admission("admit")
     if not lacking:  # 3
@@ -153,6 +153,12 @@ def plan_admission(
     leaving = [each for each in residents if each.state == "leaving"]
     anyone = [each for each in residents if each.can_be_asked]
     return replace(waiting, let_go=_choose_leavers(anyone, needs=arrival.needs, room=room, now=now, going=leaving))
+
+
+def _are_rivals(first: Arrival, second: Arrival, *, room: Room) -> bool:
+    """All models on GPUs take a little of the main memory too, and keep nobody from it while there is enough."""
+    contested = room.find_lacking(first.needs) or first.needs
+    return bool(set(contested) & set(second.needs))
 
 
 def _choose_leavers(

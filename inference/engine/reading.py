@@ -56,6 +56,8 @@ class ReadAhead:
     def _read_file(self, path: Path, *, size_bytes: int, buffer: memoryview) -> None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            # The kernel would guess what comes next, also after a mere look, and bring more than was counted.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
             for offset in range(0, size_bytes, BLOCK_BYTES):
                 length = min(BLOCK_BYTES, size_bytes - offset)
                 if is_cached(descriptor, offset=offset, length=length) or self._fetch(

@@ -90,11 +90,14 @@ class TestQueue:
 
     def test_one_that_waits_for_another_device_is_not_in_the_way(self) -> None:
         devices = [cpu(5), gpu(0, 1), gpu(1, 20)]
-        ahead = [asks(on("cuda:0", 9), waited=99)]
-        decided = decide(
-            asks(on("cuda:1", 22)), devices, idle("a", on("cuda:1", 3)), busy("b", on("cuda:0")), ahead=ahead
-        )
+        host = on("cpu", 1)
+        ahead = [asks(on("cuda:0", 9) | host, waited=99)]
+        residents = [idle("a", on("cuda:1", 3) | host), busy("b", on("cuda:0") | host)]
+        decided = decide(asks(on("cuda:1", 22) | host), devices, *residents, ahead=ahead)
         assert decided == Admission("admit", evict=("a",))
+
+    def test_room_that_was_made_for_the_first_is_not_taken_by_the_second(self) -> None:
+        assert decide(asks(on(gb=3)), [cpu(12)], ahead=[asks(on(gb=12), waited=99)]).verdict == "wait"
 
 
 def test_3_a_model_that_fits_beside_the_others_evicts_nobody() -> None:

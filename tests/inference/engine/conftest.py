@@ -37,6 +37,10 @@ class Engine:
     process: subprocess.Popen[bytes]
     socket: Path
     client: httpx2.Client
+    errors: Path
+
+    def read_errors(self) -> str:
+        return self.errors.read_text()
 
     def post(self, path: str, **body: Any) -> httpx2.Response:
         return self.client.post(path, json=body)
@@ -80,7 +84,7 @@ def start_engine(model_path: Path | str, *arguments: str, is_ready: bool = True)
         client = httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket)), base_url="http://engine", timeout=60)
         try:
             wait_until(socket.exists)
-            engine = Engine(process=process, socket=socket, client=client)
+            engine = Engine(process=process, socket=socket, client=client, errors=errors)
             if is_ready:
                 wait_until(lambda: client.get("/health").status_code == 200, seconds=START_SECONDS)
             yield engine

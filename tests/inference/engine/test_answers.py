@@ -23,27 +23,52 @@ def generate_with_transformers(folder: Path, *, prompt: str, tokens: int) -> str
     return str(tokenizer.decode(output[0, asked["input_ids"].shape[1] :], skip_special_tokens=True))
 
 
-def test_health_tells_what_is_loaded(engine: Engine) -> None:
+def test_health_tells_what_is_loaded(engine: Engine, generate_engine: Engine) -> None:
     health = engine.client.get("/health").json()
-    assert (health["status"], health["model"], health["backend"]) == ("ready", "tiny", "batching")
+    assert (health["status"], health["model"]) == ("ready", "tiny")
+    assert (health["backend"], health["backend_reason"], health["parallel_requests"]) == ("batching", "", 8)
     assert (health["context_length"], health["device"], health["dtype"]) == (512, "cpu", "float32")
     assert health["weights_bytes"] == pytest.approx(4 * health["parameters"], rel=0.001)
+    assert health["kv_tokens"] == 8 * 512
+    assert health["memory"]["cpu"]["weights_bytes"] == health["weights_bytes"]
+    assert health["memory"]["cpu"]["kv_bytes"] > 4096 * 7 * 2 * 128 * 4
     assert set(health["stage_seconds"]) == {"importing", "reading", "warming"}
     assert health["load_seconds"] == pytest.approx(sum(health["stage_seconds"].values()), abs=0.01)
+    other = generate_engine.client.get("/health").json()
+    assert (other["backend"], other["parallel_requests"], other["kv_tokens"]) == ("generate", 1, 0)
+    assert "--backend generate" in other["backend_reason"]
+    assert other["memory"] == {"cpu": {"weights_bytes": health["weights_bytes"], "kv_bytes": 0}}
 
 
 @pytest.mark.parametrize("text", ["Hello", "The captain repairs the oldest map.", "naïve 🙂"])
-def test_greedy_answers_are_those_of_transformers(engine: Engine, model_folder: Path, text: str) -> None:
-    wanted = generate_with_transformers(
-        model_folder, prompt=f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n", tokens=120
-    )
-    answer = engine.chat(text, temperature=0, max_tokens=120).json()
-    assert answer["choices"][0]["message"]["content"] == wanted
+def test_greedy_answers_are_those_of_transformers(
+    engine: Engine, generate_engine: Engine, model_folder: Path, text: str
+) -> None:
+    chat = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+    wanted = generate_with_transformers(model_folder, prompt=chat, tokens=120)
+    for each in (engine, generate_engine):
+        answer = each.chat(text, temperature=0, max_tokens=120).json()
+        assert answer["choices"][0]["message"]["content"] == wanted
     wanted = generate_with_transformers(model_folder, prompt=text, tokens=120)
-    assert (
-        engine.post("/v1/completions", prompt=text, temperature=0, max_tokens=120).json()["choices"][0]["text"]
-        == wanted
-    )
+    for each in (engine, generate_engine):
+        answer = each.post("/v1/completions", prompt=text, temperature=0, max_tokens=120).json()
+        assert answer["choices"][0]["text"] == wanted
+
+
+def test_both_backends_sample_the_same(engine: Engine, generate_engine: Engine) -> None:
+    for asked in (
+        {"temperature": 1.0, "seed": 3, "logprobs": 2},
+        {"temperature": 0.8, "seed": 4, "top_p": 0.9, "top_k": 40, "presence_penalty": 0.5, "n": 2},
+    ):
+        first, second = (
+            each.post("/v1/completions", prompt="The sea", max_tokens=20, **asked).json()["choices"]
+            for each in (engine, generate_engine)
+        )
+        assert [choice["text"] for choice in first] == [choice["text"] for choice in second]
+        if "logprobs" in asked:
+            assert first[0]["logprobs"]["token_logprobs"] == pytest.approx(
+                second[0]["logprobs"]["token_logprobs"], abs=1e-3
+            )
 
 
 def test_a_chat_has_every_field_of_openai(openai: OpenAI) -> None:
@@ -169,7 +194,14 @@ def test_streamed_choices_have_their_index_and_an_end_each(openai: OpenAI) -> No
         texts[choice.index] += choice.delta.content or ""
         ends += [choice.index] if choice.finish_reason else []
     assert list(texts.values()) == [choice.message.content for choice in plain.choices]
-    assert ends == [0, 1]
+    assert sorted(ends) == [0, 1]
+
+
+def test_choices_of_a_stream_come_as_they_are_made(engine: Engine) -> None:
+    asked = {"prompt": "Hello", "n": 3, "max_tokens": 12, "seed": 4, "temperature": 1.0}
+    *events, _ = engine.stream("/v1/completions", **asked)
+    indexes = [json.loads(event)["choices"][0]["index"] for event in events]
+    assert set(indexes[:8]) == {0, 1, 2}
 
 
 def test_a_repetition_penalty_changes_a_greedy_answer(engine: Engine) -> None:

@@ -44,7 +44,9 @@ def test_the_socket_answers_long_before_the_model_is_there(model_folder: Path) -
     with start_engine(model_folder, is_ready=False) as engine:
         health = engine.client.get("/health")
         assert health.status_code == 503
-        assert health.json() == {"status": "loading", "stage": "importing"} | health.json()
+        assert health.json()["status"] == "loading"
+        assert set(health.json()) == {"status", "stage", "bytes_done", "bytes_total"}
+        wait_until(lambda: engine.client.get("/health").json().get("bytes_done"))
         refused = engine.chat("Hello")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_loading")
         assert refused.headers["Retry-After"] == "1"
@@ -192,3 +194,31 @@ def test_it_is_gone_when_its_parent_is_killed(tmp_path: Path, model_folder: Path
 def test_it_does_not_start_for_a_parent_that_is_not_there(tmp_path: Path, model_folder: Path) -> None:
     result = run_engine(tmp_path, "--parent-pid", "1", model_path=model_folder)
     assert (result.returncode, (tmp_path / "s").exists()) == (0, False)
+
+
+def test_without_memory_it_tells_its_clients_and_ends(small_folder: Path) -> None:
+    with start_engine(small_folder) as engine:
+        engine.chat("Hello", max_tokens=2)
+        process = psutil.Process(engine.process.pid)
+        limit = process.memory_info().vms + 2_000_000
+        process.rlimit(psutil.RLIMIT_AS, (limit, limit))
+        answer = engine.post("/v1/completions", prompt="The sea " * 800, max_tokens=2)
+        assert answer.status_code == 500
+        assert "memory did not suffice" in answer.json()["error"]["message"]
+        assert engine.process.wait(timeout=10) == 4
+        assert "memory did not suffice" in engine.read_errors().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--kv-tokens", "0"], "whole number above 0"),
+        (["--device", "tpu"], "none of auto, cpu, cuda"),
+        (["--dtype", "int3"], "--dtype"),
+    ],
+)
+def test_words_that_it_does_not_know_are_named(tmp_path: Path, arguments: list[str], reason: str) -> None:
+    result = run_engine(tmp_path, *arguments, model_path=tmp_path)
+    assert result.returncode == 2
+    assert reason in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

@@ -29,15 +29,15 @@ def drop(path: Path) -> Path:
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    is_dropped = not is_cached(descriptor, offset=0, length=1)
     os.close(descriptor)
-    if not is_dropped:
+    if any(list_cached(path)):
         pytest.skip("This filesystem keeps its pages.")
     return path
 
 
 def list_cached(path: Path) -> list[bool]:
     descriptor = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # a look brings nothing
     try:
         return [is_cached(descriptor, offset=number * BLOCK_BYTES, length=BLOCK_BYTES) for number in range(5)]
     finally:
@@ -52,7 +52,6 @@ def read(*paths: Path, free_bytes: int = ROOM) -> ReadAhead:
 
 
 def test_all_is_in_memory_in_the_end(cold_file: Path) -> None:
-    assert list_cached(cold_file) == [False] * 5
     reading = read(cold_file)
     assert reading.bytes_done == reading.bytes_total == 5 * BLOCK_BYTES + 3
     assert list_cached(cold_file) == [True] * 5
@@ -68,8 +67,7 @@ def test_no_more_is_read_than_fits(cold_file: Path) -> None:
     """256 MiB are kept free in any case."""
     reading = read(cold_file, free_bytes=256 * 1024**2 + 2 * BLOCK_BYTES)
     assert reading.bytes_done == 2 * BLOCK_BYTES
-    assert list_cached(cold_file)[:2] == [True, True]
-    assert not list_cached(cold_file)[4]
+    assert list_cached(cold_file) == [True, True, False, False, False]
 
 
 def test_a_file_is_read_from_its_beginning_to_its_end(cold_file: Path) -> None:
@@ -81,14 +79,8 @@ def test_a_file_is_read_from_its_beginning_to_its_end(cold_file: Path) -> None:
         subprocess.run(command, check=True, capture_output=True, timeout=120)
     except FileNotFoundError:
         pytest.skip("strace is not installed.")
-    lines = trace.read_text().splitlines()
-    assert any("POSIX_FADV_SEQUENTIAL" in line for line in lines)
-    offsets = [int(found[1]) for line in lines if (found := re.search(rf"iov_len={BLOCK_BYTES}}}\], 1, (\d+)", line))]
-    assert (
-        len(offsets) > 1
-    )  # the kernel, told so, reads ahead itself: what came with the block before is not read again
-    assert offsets == sorted(offsets)
-    assert offsets[0] == 0
+    offsets = [int(each) for each in re.findall(rf"iov_len={BLOCK_BYTES}}}\], 1, (\d+)", trace.read_text())]
+    assert offsets == [number * BLOCK_BYTES for number in range(5)]
 
 
 def test_a_file_that_went_away_is_left_to_the_loader(tmp_path: Path, cold_file: Path) -> None:
