@@ -23,7 +23,6 @@ from inference.pool import EnginePool
 
 logger = logging.getLogger(__name__)
 
-_HEADERS_WITHIN_SECONDS = 0.5
 PARSERS: dict[str, Callable[[Any], Generation]] = {
     "/v1/chat/completions": parse_chat,
     "/v1/completions": parse_completion,
@@ -72,7 +71,7 @@ class Door:
 async def _respond(exchange: Exchange, caller: Caller) -> None:
     """A quick refusal gets its true status; what takes longer begins to stream, and says later what happened."""
     if exchange.generation.stream:
-        await asyncio.wait({exchange.open()}, timeout=_HEADERS_WITHIN_SECONDS)
+        await exchange.wait_for_outcome()
         if not exchange.open().done() or await exchange.has_begun():
             return await caller.stream(exchange.events())
     status, body = await exchange.read_body()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -16,10 +17,13 @@ from inference.openai.tally import Tally
 from inference.pool import EnginePool
 from inference.process import EngineProcess
 from inference.slots import Slot
+from inference.stages import Stage
 
 logger = logging.getLogger(__name__)
 
 PING_SECONDS = 10.0
+HEADERS_WITHIN_SECONDS = 2.0
+_GLANCE_SECONDS = 0.02
 _LAST_BREATH_SECONDS = 1.0
 
 
@@ -88,6 +92,18 @@ class Exchange:
         return body
 
     # A stream
+
+    async def wait_for_outcome(self) -> None:
+        """Until it is open, or went wrong, or is known to take a while: the model is on its way. Not for long."""
+        deadline = time.monotonic() + HEADERS_WITHIN_SECONDS
+        while not (self.open().done() or self._is_under_way or time.monotonic() > deadline):
+            await asyncio.wait({self.open()}, timeout=_GLANCE_SECONDS)
+
+    @property
+    def _is_under_way(self) -> bool:
+        """Its files are found and there is memory for it, or it says what it waits for."""
+        stage = self.slot.stage if self.slot else Stage()
+        return stage.name in {"downloading", "reading", "warming"} or bool(stage.reason)
 
     async def has_begun(self) -> bool:
         """Once it is open: False for an answer that is no stream. Raises what went wrong."""

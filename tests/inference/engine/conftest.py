@@ -114,10 +114,10 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that takes its time: generations last long enough to be left."""
     folder = tmp_path_factory.mktemp("models") / "small"
     make_tiny_llama(folder, size="small")
-    return _never_end(folder)
+    return never_end(folder)
 
 
-def _never_end(folder: Path) -> Path:
+def never_end(folder: Path) -> Path:
     """Without end tokens each generation lasts as long as it may."""
     path = folder / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"bad_words_ids": [[0], [2]]}))

@@ -13,7 +13,7 @@ from inference.engine import prompts
 from inference.engine.bodies import Asked, BadRequest, read_chat, read_completion
 from inference.engine.deadline import Overran, run_within
 from inference.engine.prompts import encode_prompt
-from tests.inference.engine.conftest import Engine, start_engine, user, wait_until
+from tests.inference.engine.conftest import never_end, start_engine, user, wait_until
 
 GB = 10**9
 ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -127,25 +127,21 @@ def test_a_long_text_of_few_tokens_is_not_refused(tokenizer: Any) -> None:
     assert list(encode(asked, tokenizer=tokenizer, context_length=len(ids) + 1)) == ids
 
 
-def test_other_answers_go_on_while_a_template_runs_and_later_chats_are_answered(copied_folder: Path) -> None:
+def test_answers_go_on_while_a_template_runs_and_later_chats_are_answered(copied_folder: Path) -> None:
     (copied_folder / "chat_template.jinja").write_text(
         "{% if messages[0].content == 'poison' %}" + ENDLESS + "{% endif %}{{ messages[0].content }}"
     )
-    with start_engine(copied_folder) as engine:
-        refused: list[Any] = []
-        thread = threading.Thread(target=lambda: refused.append(engine.chat("poison")))
-        thread.start()
-        answers = _count_answers(engine, thread=thread)
-        assert answers >= 2
+    refused: list[Any] = []
+    with start_engine(never_end(copied_folder)) as engine:
+        poison = threading.Thread(target=lambda: refused.append(engine.chat("poison")))
+        asked = {"prompt": "The sea", "stream": True, "max_tokens": 500}
+        with engine.client.stream("POST", "/v1/completions", json=asked) as response:
+            lines = response.iter_lines()
+            next(lines)
+            poison.start()
+            during = [line for line in lines if line and poison.is_alive()]
+        poison.join(timeout=60)
+        assert len(during) > 10
         assert (refused[0].status_code, refused[0].json()["error"]["code"]) == (400, "chat_template_error")
+        assert "ran for more than 10 s" in refused[0].json()["error"]["message"]
         assert engine.chat("Hello", max_tokens=3).status_code == 200
-
-
-def _count_answers(engine: Engine, *, thread: threading.Thread) -> int:
-    """Answers in tokens, not in text: their prompts need no template, but they wait for whoever is encoding."""
-    count = 0
-    while thread.is_alive():
-        assert engine.client.get("/status").status_code == 200
-        count += 1
-        time.sleep(0.5)
-    return count

@@ -1,6 +1,7 @@
 """What the engine refuses, and how a failing model looks from outside."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,39 @@ def test_openai_raises_the_error_of_a_failing_stream(openai: OpenAI) -> None:
     with pytest.raises(Exception, match="IndexError") as failed:
         list(openai.chat.completions.create(model="tiny", messages=user(CRASHING_WORD), max_tokens=5, stream=True))
     assert not isinstance(failed.value, APIStatusError)
+
+
+def test_a_failing_request_does_not_harm_those_beside_it(engine: Engine) -> None:
+    """Their pages are lost with the step that failed, and they are read again."""
+    asked = {"prompt": "The captain", "temperature": 0, "max_tokens": 150}
+    wanted = engine.post("/v1/completions", **asked).json()["choices"][0]["text"]
+    with engine.client.stream("POST", "/v1/completions", json=asked | {"stream": True}) as response:
+        lines = (line for line in response.iter_lines() if line)
+        text = read_text(next(lines))
+        assert engine.post("/v1/completions", prompt=CRASHING_WORD, max_tokens=5).status_code == 500
+        text += "".join(read_text(line) for line in lines)
+    assert text == wanted
+
+
+def read_text(line: str) -> str:
+    content = line.removeprefix("data: ")
+    return "" if content == "[DONE]" else str(json.loads(content)["choices"][0]["text"])
+
+
+def test_a_number_of_tokens_beyond_all_measure_is_cut_to_the_context(engine: Engine) -> None:
+    answer = engine.post("/v1/completions", prompt="The " * 500, max_tokens=10**9, temperature=0)
+    assert answer.json()["usage"]["total_tokens"] <= 512
+
+
+def test_a_prompt_of_five_megabytes_is_refused_at_once(engine: Engine) -> None:
+    started = time.monotonic()
+    answer = engine.post("/v1/completions", prompt="word " * 10**6, max_tokens=5)
+    assert time.monotonic() - started < 3
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+
+
+def test_a_long_list_of_stops_is_fine(engine: Engine) -> None:
+    stops = [f"never said {number} " * 20 for number in range(1000)]
+    answer = engine.post("/v1/completions", prompt="The sea", stop=stops, max_tokens=20, temperature=0).json()
+    wanted = engine.post("/v1/completions", prompt="The sea", max_tokens=20, temperature=0).json()
+    assert answer["choices"][0]["text"] == wanted["choices"][0]["text"]
