@@ -45,8 +45,12 @@ class Account:
             self.note_error(tally.error_code or "generation_failed")
 
     def close(self, tally: Tally, *, records: UsageRecorder) -> None:
-        """Writes it down, once. A request that named no model of ours leaves nothing."""
+        """Writes it down, once. A request that named no model of ours leaves nothing.
+
+        Who hangs up after [DONE], as some clients do, has had all of its answer."""
         if self._slot is not None and not self._is_closed:
+            if self._status == "left" and tally.is_whole:
+                self._status = "ok"
             self._is_closed = True
             records.note(self._usage(self._slot, tally))
 

@@ -37,6 +37,7 @@ class Tally:
             part = self._take_usage(part)
         if part.endswith(_DONE):
             self.is_whole = True
+            self.events -= 1
         return part.replace(_NO_USAGE, b"}") if self._hides_usage else part
 
     def take_body(self, body: bytes) -> None:

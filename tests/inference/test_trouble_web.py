@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, endless_folder: Path) -> It
     folder = tmp_path_factory.mktemp("trouble")
     files = {path.name: path.read_bytes() for path in endless_folder.iterdir()}
     make_cached_repo(folder / "fast", "demo/endless", files=files)
-    settings = {"MAX_QUEUED_REQUESTS": str(PLACES), "KEEP_ALIVE": "-1", "OMP_NUM_THREADS": "1"}
+    settings = {"MAX_QUEUED_REQUESTS": str(PLACES), "KEEP_ALIVE": "-1", "ENGINE_STANDBY": "on"}
     with running_server(folder, **settings) as running:
         wait_for(lambda: any(model["model_name"] == "endless" for model in running.get("/api/models")[1]))
         yield running
@@ -99,11 +99,16 @@ def test_a_client_that_never_ends_its_head_holds_no_place(server: Server) -> Non
     assert asyncio.run(one(server.port)).status == 200
 
 
+def engines_of(web: psutil.Process) -> list[psutil.Process]:
+    return [child for child in web.children() if "inference.engine" in child.cmdline()]
+
+
 def test_no_engine_and_no_standby_outlives_a_killed_web_process(server: Server) -> None:
     requests.post(f"{server.url}/api/models/endless/load", timeout=120).raise_for_status()
     web = server.program("web")
-    engines = [child for child in web.children() if "inference.engine" in child.cmdline()]
-    assert engines
+    wait_for(lambda: len(engines_of(web)) == 2)
+    engines = engines_of(web)
+    assert sum("--standby" in engine.cmdline() for engine in engines) >= 1
     web.kill()
     _, alive = psutil.wait_procs(engines, timeout=5)
     assert not alive

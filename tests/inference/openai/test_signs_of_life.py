@@ -5,7 +5,9 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
+from asgiref.sync import sync_to_async
 
+from inference.models import UsageRecord
 from inference.openai import caller, relay
 from inference.pool import EnginePool
 from tests.inference.conftest import BUSY_SECONDS
@@ -89,3 +91,21 @@ async def test_a_client_that_pauses_for_a_moment_gets_all(quick_gateway, monkeyp
             if line == b"data: [DONE]\n":
                 break
     assert count == 400_000
+
+
+async def test_who_hangs_up_after_the_last_event_has_had_all_of_its_answer(quick_gateway, tmp_path) -> None:
+    async def talk() -> AsyncIterator[bytes]:
+        yield event(ROLE)
+        yield event(TOKEN) + DONE
+        await asyncio.sleep(60)
+
+    async with standing_in(quick_gateway.pool, talk, tmp_path) as engine:
+        async with quick_gateway.posted(ASKED) as client:
+            while await client.line() != "data: [DONE]":
+                continue
+        async with asyncio.timeout(1 + BUSY_SECONDS):
+            while engine.active:
+                await asyncio.sleep(0.02)
+    await asyncio.to_thread(quick_gateway.pool.records.flush)
+    record = await sync_to_async(UsageRecord.objects.get)()
+    assert (record.status, record.completion_tokens) == ("ok", 1)
