@@ -1,15 +1,23 @@
 """Load and Unload beside the registry's buttons. The registry cannot know them: it lies below."""
 
+import asyncio
+from typing import Any
+
 from asgiref.sync import async_to_sync
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from unfold.decorators import action
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.decorators import action, display
 
+from inference.pool import EnginePool
 from inference.services import pool_of
 from inference.usage_admin import UsedModelAdmin
 from registry.admin import with_sentence
 from registry.models import ModelRegistry
+
+_PATIENT_SECONDS = 2.0
 
 admin.site.unregister(ModelRegistry)
 
@@ -18,6 +26,20 @@ admin.site.unregister(ModelRegistry)
 class ServedModelAdmin(UsedModelAdmin):
     actions = (*UsedModelAdmin.actions, "load_selected", "unload_selected")
     actions_submit_line = (*UsedModelAdmin.actions_submit_line, "load_now", "unload_now")
+    list_display = (*UsedModelAdmin.list_display, "presence")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        found = super().get_fieldsets(request, obj)
+        return found if obj is None else [*found, ("Memory", {"fields": ("presence",)})]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        found = super().get_readonly_fields(request, obj)
+        return found if obj is None else (*found, "presence")
+
+    @display(description="In memory")
+    def presence(self, obj: ModelRegistry) -> SafeString:
+        """live.js fills it in, and keeps it up to date."""
+        return format_html('<span class="hl-presence" data-model="{}"></span>', obj.model_name)
 
     @action(description="Load", icon="memory")
     def load_now(self, request: HttpRequest, obj: ModelRegistry) -> None:
@@ -38,9 +60,18 @@ class ServedModelAdmin(UsedModelAdmin):
             self._unload(request, model)
 
     def _load(self, request: HttpRequest, model: ModelRegistry) -> None:
-        load = async_to_sync(lambda: pool_of(request).load(model.model_name))
-        with_sentence(request, load, done=f"{model} is loaded.")
+        with_sentence(request, lambda: async_to_sync(_load)(pool_of(request), model.model_name), done=str)
 
     def _unload(self, request: HttpRequest, model: ModelRegistry) -> None:
-        unload = async_to_sync(lambda: pool_of(request).unload(model.model_name))
-        with_sentence(request, unload, done=f"{model} is not in memory any more.")
+        done = f"{model} is not in memory any more."
+        with_sentence(request, lambda: async_to_sync(pool_of(request).unload)(model.model_name), done=done)
+
+
+async def _load(pool: EnginePool, name: str) -> str:
+    """Waits as long as somebody looks at a page that does nothing; the load goes on by itself."""
+    try:
+        async with asyncio.timeout(_PATIENT_SECONDS):
+            await pool.load(name)
+    except TimeoutError:
+        return f"{name} is being loaded."
+    return f"{name} is loaded."

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections
 
+from homelab.database import outside_requests
 from inference.errors import DownloadFailed
 from inference.stages import Stage
 from registry.models import Job, ModelRegistry
@@ -17,7 +17,7 @@ _LOOK_SECONDS = 0.5
 async def fetch(model: ModelRegistry, *, on_stage: Callable[[Stage], None]) -> None:
     """Queues the download, or joins the one that runs, and waits for its end. It goes on without us. Raises
     DownloadFailed, and what asking for a download raises."""
-    job = await sync_to_async(request_download, thread_sensitive=False)(model)
+    job = await sync_to_async(outside_requests(request_download), thread_sensitive=False)(model)
     while job.is_open:
         reason = f"Job {job.pk}: {job.stage or job.state}"
         on_stage(Stage("downloading", bytes_done=job.bytes_done, bytes_total=job.bytes_total, reason=reason))
@@ -28,9 +28,8 @@ async def fetch(model: ModelRegistry, *, on_stage: Callable[[Stage], None]) -> N
         raise DownloadFailed(f"{model} could not be downloaded: {why}", details={"job": job.pk, "code": job.error_code})
 
 
+@outside_requests
 def _look_again(job: Job) -> Job:
-    """Outside of any request nobody else looks after the connection."""
-    close_old_connections()
     found = Job.objects.filter(pk=job.pk).first()
     if found is None:
         job.state = Job.State.CANCELLED

@@ -12,6 +12,7 @@ from collections.abc import Hashable
 from asgiref.sync import sync_to_async
 from django.conf import settings
 
+from homelab.database import outside_requests
 from inference.admission import AdmissionQueue
 from inference.crashes import CrashBook
 from inference.errors import EngineHung
@@ -73,7 +74,7 @@ class Loader:
                 raise
         await fetch(model, on_stage=slot.show)
         slot.enter("queued")
-        await sync_to_async(model.refresh_from_db, thread_sensitive=False)()
+        await sync_to_async(outside_requests(model.refresh_from_db), thread_sensitive=False)()
         return await _look(model)
 
     async def _start(self, slot: Slot) -> EngineProcess:
@@ -123,7 +124,7 @@ def identity_of(model: ModelRegistry) -> Hashable:
 
 async def _look(model: ModelRegistry) -> HeldModel:
     """A thread cannot be cancelled: what it found for nobody is released."""
-    looking = asyncio.ensure_future(sync_to_async(hold, thread_sensitive=False)(model))
+    looking = asyncio.ensure_future(sync_to_async(outside_requests(hold), thread_sensitive=False)(model))
     try:
         return await asyncio.shield(looking)
     except asyncio.CancelledError:

@@ -17,8 +17,8 @@ from typing import Self
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import close_old_connections
 
+from homelab.database import outside_requests
 from homelab.errors import HomelabError
 from inference.admission import AdmissionQueue
 from inference.background import Background
@@ -177,14 +177,14 @@ class EnginePool:
         await self._fill_standby()
 
 
+@outside_requests
 def _find_model(name: str) -> ModelRegistry:
-    """Chats come without Django, and then nobody else looks after the connection."""
-    close_old_connections()
+    """Chats come without Django."""
     return get_model(name)
 
 
+@outside_requests
 def _names_to_preload() -> list[str]:
-    close_old_connections()
     preloaded = ModelRegistry.objects.filter(preload=True).order_by("-priority", "model_name")
     return list(preloaded.values_list("model_name", flat=True))
 

@@ -5,11 +5,11 @@ import logging
 
 from asgiref.sync import sync_to_async
 from django.db import Error as DatabaseFailure
-from django.db import close_old_connections
 
+from homelab.database import outside_requests
 from inference.residents import Residents
 from inference.slots import Slot
-from registry.locating import LocatedModel, look_again
+from registry.locating import look_again
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +41,10 @@ class Reaper:
         if not placed:
             return []
         try:
-            at_home = await sync_to_async(_look_again)([located for _, located in placed])
+            at_home = await sync_to_async(outside_requests(look_again))([located for _, located in placed])
         except DatabaseFailure as error:
             logger.warning("Whether loaded models have moved is not known for the moment: %s", error)
             return []
         for slot, located in placed:
             slot.located = at_home.get(located.pk, located)
         return [slot for slot, located in placed if located.pk not in at_home]
-
-
-def _look_again(located: list[LocatedModel]) -> dict[int, LocatedModel]:
-    """Outside of any request nobody else looks after the connection."""
-    close_old_connections()
-    return look_again(located)

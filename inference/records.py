@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Literal
 
-from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
+from django.db import InterfaceError, OperationalError, transaction
 
+from homelab.database import outside_requests
 from inference.models import UsageRecord
 from registry.models import ModelRegistry
 
@@ -100,14 +101,8 @@ class UsageRecorder:
 
     def _run(self) -> None:
         while not self._closing.wait(self.every_seconds):
-            self._flush_alone()
-        self._flush_alone()
-        connection.close()
-
-    def _flush_alone(self) -> None:
-        """In our own thread nobody else looks after the connection."""
-        close_old_connections()
-        self.flush()
+            outside_requests(self.flush)()
+        outside_requests(self.flush)()
 
     def _write(self, batch: Sequence[Usage]) -> bool:
         try:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
@@ -50,7 +51,7 @@ _FACTS = ("model_name", "hf_path", "status", "progress", "error", *_FACTS_OF_FIL
 class ModelRegistryAdmin(ModelAdmin):
     """Registering is an add form; a registered model is a page of facts with buttons."""
 
-    list_display = ("model_name", "hf_path", "location", "size", "state", "progress", "last_used_at")
+    list_display: tuple[str, ...] = ("model_name", "hf_path", "location", "size", "state", "progress", "last_used_at")
     list_filter = ("cache_location", "status", "pinned")
     search_fields = ("model_name", "hf_path")
     list_per_page = 50
@@ -110,9 +111,10 @@ class ModelRegistryAdmin(ModelAdmin):
             messages.info(request, _NEXT_LOAD)
 
     def _run_submit_line(self, request: HttpRequest, obj: ModelRegistry) -> None:
+        """When the page's own transaction is over: while a button's work waits for a drive, others can write."""
         for each in self.get_actions_submit_line(request, str(obj.pk)):
             if each.action_name in request.POST:
-                each.method(request, obj)
+                transaction.on_commit(partial(each.method, request, obj))
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         """Whatever refuses at the last moment (others were faster) is a sentence on the page."""

@@ -218,12 +218,16 @@ def test_a_model_is_registered_downloaded_with_a_moving_bar_loaded_and_unloaded(
     page.goto("/admin/registry/modelregistry/")
     page.get_by_role("link", name="walk").click()
     expect(page.get_by_text("Ready")).to_be_visible()
+    model_page = page.url
+    expect(page.locator(".hl-presence")).to_have_text("not loaded")
     page.locator("button[name$=_load_now]").click()
-    expect(page.get_by_text("walk is loaded.")).to_be_visible(timeout=30_000)
-    page.goto("/admin/registry/modelregistry/")
-    page.get_by_role("link", name="walk").click()
+    expect(page.get_by_text(re.compile("walk is (being )?loaded"))).to_be_visible()
+    expect(page.locator(".hl-presence").first).to_have_text(re.compile("(queued|reading|warming|MB, cpu, idle)"))
+    page.goto(model_page)
+    expect(page.locator(".hl-presence")).to_have_text(re.compile(r"^[0-9.]+ MB, cpu, idle$"), timeout=30_000)
     page.locator("button[name$=_unload_now]").click()
     expect(page.get_by_text("walk is not in memory any more.")).to_be_visible()
+    expect(page.locator(".hl-presence").first).to_have_text("not loaded")
     show_promised_space(page, server=server)
 
 
