@@ -7,14 +7,14 @@ The work of a step depends on how attention reads the cache: see `count_work`.
 from dataclasses import dataclass
 from math import ceil, lcm
 
-from inference.engine.pace import STEP_TOKENS_CPU, STEP_TOKENS_GPU
+from inference.engine.sizes import PAGE_TOKENS_CPU, PAGE_TOKENS_GPU, STEP_TOKENS_CPU, STEP_TOKENS_GPU
 from inference.facts import ModelFacts
 from inference.layers import Layers
 from inference.weights import TensorGroup
 
-PAGE_TOKENS = 256
+PAGE_TOKENS = max(PAGE_TOKENS_CPU, PAGE_TOKENS_GPU)
+"""A cache of so many tokens, or a multiple, is whole pages everywhere."""
 ITEM_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-_CPU_PAGE_TOKENS = 128
 _TRASH_SECTORS = 2  # for what padding writes
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _SMALL_FLOATS = {"F8_E4M3", "F8_E5M2"}
@@ -47,7 +47,7 @@ class Load:
 
     @property
     def page_tokens(self) -> int:
-        return PAGE_TOKENS if self.is_gpu else _CPU_PAGE_TOKENS
+        return PAGE_TOKENS_GPU if self.is_gpu else PAGE_TOKENS_CPU
 
     @property
     def step_tokens(self) -> int:

@@ -11,8 +11,9 @@ from torch import Tensor
 from inference.engine.backend import EngineSettings, Failed, Finished, Generation, RunnerFacts, Token
 from inference.engine.batching_hooks import BatchSizes, PagedBatches
 from inference.engine.loading import LoadedModel
-from inference.engine.pace import STEP_TOKENS_CPU, STEP_TOKENS_GPU, Pace
+from inference.engine.pace import Pace
 from inference.engine.sampling import Chosen, Sampler, choose_tokens, plan_sampling
+from inference.engine.sizes import STEP_TOKENS_CPU, STEP_TOKENS_GPU
 
 _USUAL_KV_TOKENS = 16384
 

@@ -21,11 +21,10 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from inference.engine.attention import PagedAttention, Span, make_span
 from inference.engine.lazy_memory import LazyZeros
+from inference.engine.sizes import PAGE_TOKENS_CPU, PAGE_TOKENS_GPU
 
 Choose = Callable[[Tensor, Sequence[str]], Sequence[int]]
 
-_CPU_PAGE_TOKENS = 128
-_GPU_PAGE_TOKENS = 256  # what flash attention's kernels want
 _FULL_ATTENTION = "full_attention"
 
 
@@ -44,7 +43,7 @@ class PagedBatches:
     def __init__(self, model: Any, *, sizes: BatchSizes, eos_token_ids: Sequence[int]) -> None:
         self._model = model
         self._eos_token_ids = list(eos_token_ids)
-        page_tokens = _CPU_PAGE_TOKENS if model.device.type == "cpu" else _GPU_PAGE_TOKENS
+        page_tokens = PAGE_TOKENS_CPU if model.device.type == "cpu" else PAGE_TOKENS_GPU
         self._manager = model.init_continuous_batching(
             GenerationConfig(do_sample=False, eos_token_id=-1),  # type: ignore[no-untyped-call]
             ContinuousBatchingConfig(

@@ -1,8 +1,5 @@
 """How many tokens of prompts go into one step, so that a long prompt does not keep others waiting. Pure."""
 
-STEP_TOKENS_CPU = 512
-STEP_TOKENS_GPU = 2048
-
 _STEP_SECONDS = 0.25
 _LEAST_TOKENS = 64  # matrices of fewer rows are multiplied at less than half the speed
 _MEASURABLE_TOKENS = 64
