@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx2
@@ -22,8 +23,8 @@ class ServerDown(HomelabError):
 
 def call_server(path: str) -> Any:
     """POSTs to our own server. Raises ServerDown, or ServerRefused with the server's own sentence."""
-    with _client() as client:
-        answer = _sent(lambda: client.post(path))
+    with _client() as client, _explained():
+        answer = client.post(path)
         if answer.status_code >= 400:
             raise _refusal(answer.content)
         return answer.json()
@@ -32,9 +33,7 @@ def call_server(path: str) -> Any:
 def stream_chat(model_name: str, messages: list[dict[str, str]], **settings_of_chat: Any) -> Iterator[str]:
     """The answer's text, piece by piece, as the model makes it."""
     body = {"model": model_name, "messages": messages, "stream": True, **settings_of_chat}
-    with _client() as client:
-        request = client.build_request("POST", "/v1/chat/completions", json=body)
-        answer = _sent(lambda: client.send(request, stream=True))
+    with _client() as client, _explained(), client.stream("POST", "/v1/chat/completions", json=body) as answer:
         if answer.status_code != 200:
             raise _refusal(answer.read())
         for line in answer.iter_lines():
@@ -51,17 +50,20 @@ def _text_of(event: dict[str, Any]) -> str:
 
 def _client() -> httpx2.Client:
     host = "localhost" if settings.HOST in _HERE else settings.HOST
+    host = f"[{host}]" if ":" in host else host
     return httpx2.Client(
         base_url=f"http://{host}:{settings.PORT}", timeout=httpx2.Timeout(None, connect=5.0), trust_env=False
     )
 
 
-def _sent(send: Any) -> httpx2.Response:
+@contextmanager
+def _explained() -> Iterator[None]:
     try:
-        response: httpx2.Response = send()
+        yield
     except httpx2.ConnectError as error:
         raise ServerDown(f"No server answers on port {settings.PORT}. Start it with script/server.") from error
-    return response
+    except httpx2.TransportError as error:
+        raise ServerDown(f"The server on port {settings.PORT} went away in the middle of its answer.") from error
 
 
 def _refusal(content: bytes) -> ServerRefused:

@@ -168,7 +168,7 @@ def notices_of(verdict: Verdict) -> list[Notice]:
 
 
 def get_model(name: str) -> ModelRegistry:
-    found = ModelRegistry.objects.named(name)
+    found = ModelRegistry.objects.named(name) if name.isprintable() else None
     if found is None:
         raise UnknownModel(f"There is no model named {name[:100]!r}. GET /api/models lists them.")
     return found

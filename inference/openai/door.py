@@ -13,6 +13,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError
 
+from homelab.database import outside_requests
 from homelab.errors import HomelabError
 from homelab.owner import is_local, may_call
 from inference.openai.caller import Application, Caller, CallerLeft, Receive, Scope, Send
@@ -60,7 +61,7 @@ class Door:
         with pool.turnstile.passed():
             await asyncio.sleep(0)  # whoever is refused in this moment hears of it first
             if not is_local(caller):
-                await sync_to_async(may_call)(caller.scope)
+                await sync_to_async(outside_requests(may_call))(caller.scope)
             exchange = Exchange(pool, PARSERS[path](await caller.read_json()), path=path)
             try:
                 await _work_while_connected(_respond(exchange, caller), caller)

@@ -78,6 +78,9 @@ class Exchange:
         except HomelabError as error:
             self.account.note_error(error.code)
             raise
+        except Exception:
+            self.account.note_error(HomelabError.code)
+            raise
         self.tally.take_body(body)
         self.account.note_end(self.tally)
         return answer.status, body

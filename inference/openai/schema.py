@@ -4,7 +4,6 @@ Raises BadRequest, which names the field, for what is wrong and for what no engi
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from inference.openai.unsupported import refuse_unsupported
 _MAX_TOKENS = 10**7
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _MAX_STOPS = 16
+_MAX_PARTS = 10_000
 
 Check = Callable[[str, Any], Any]
 
@@ -46,6 +46,7 @@ def parse_chat(data: Any) -> Generation:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise BadRequest("messages has to be a list with at least one message.", param="messages")
+    _check_count("messages", messages)
     cleaned = [_message(f"messages[{index}]", message) for index, message in enumerate(messages)]
     return _generation(body, {"messages": cleaned})
 
@@ -96,12 +97,19 @@ def _content(where: str, content: Any) -> str:
         return content or ""
     if not isinstance(content, list):
         raise BadRequest(f"{where} has to be a text, or a list of parts.", param=where)
+    _check_count(where, content)
     return "".join(_part(f"{where}[{index}]", part) for index, part in enumerate(content))
+
+
+def _check_count(where: str, items: list[Any]) -> None:
+    """Hundreds of thousands fit into a body, and all other streams would wait for them."""
+    if len(items) > _MAX_PARTS:
+        raise BadRequest(f"{where} has {len(items)} items, and {_MAX_PARTS} are the most.", param=where)
 
 
 def _part(where: str, part: Any) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind not in {"text", "input_text"} or not isinstance(part.get("text"), str):
+    if kind not in ("text", "input_text") or not isinstance(part.get("text"), str):
         raise BadRequest(
             f"{where} is of type {str(kind)[:40]!r}: only text parts are supported.", param=where, code="unsupported"
         )
@@ -111,7 +119,7 @@ def _part(where: str, part: Any) -> str:
 def _number(minimum: float, maximum: float) -> Check:
     def check(name: str, value: Any) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or not minimum <= value <= maximum:
+        if not is_number or not minimum <= value <= maximum:
             raise BadRequest(
                 f"{name} is {str(value)[:40]}, but a number from {minimum:g} to {maximum:g} is wanted.", param=name
             )

@@ -13,6 +13,7 @@ from inference.openai.schema import Generation
 _EVENT_ENDS = b"\n\n"
 _DONE = b"data: [DONE]\n\n"
 _ROLE = b'"role":"assistant"'
+_ERROR = b'data: {"error"'
 _NO_CHOICES = b'"choices":[]'
 _NO_USAGE = b',"usage":null}'
 
@@ -31,6 +32,8 @@ class Tally:
     def take(self, part: bytes) -> bytes:
         """A part of a stream, whole events. Answers what of it the client gets."""
         self.events += part.count(_EVENT_ENDS) - part.count(_ROLE)
+        if _ERROR in part:
+            self._take_error(part)
         if self.first_at is None and self.events > 0:
             self.first_at = time.monotonic()
         if _NO_CHOICES in part:
@@ -59,6 +62,12 @@ class Tally:
     def _figure(self, name: str) -> int | None:
         value = self.usage.get(name)
         return value if isinstance(value, int) else None
+
+    def _take_error(self, part: bytes) -> None:
+        """It is the last that an engine says."""
+        event = part[part.index(_ERROR) :].removeprefix(b"data: ")
+        self.error_code = _code_of(_parse(event))
+        self.events -= 1
 
     def _take_usage(self, part: bytes) -> bytes:
         events = part.split(_EVENT_ENDS)

@@ -218,6 +218,7 @@ def test_a_model_is_found_by_its_repo_while_only_one_has_it(api, caches) -> None
     post(api)
     assert api.get("/api/models/m").json()["hf_path"] == "org/m"
     assert api.get("/api/models/none").json()["error"]["code"] == "model_not_found"
+    assert api.get("/api/models/no%00body").json()["error"]["code"] == "model_not_found"
     assert ModelRegistry.objects.named("org/m").model_name == "m"
     ModelRegistry.objects.create(model_name="m2", hf_path="org/m")
     assert ModelRegistry.objects.named("org/m") is None

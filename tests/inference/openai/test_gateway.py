@@ -144,6 +144,7 @@ async def refusal(gateway: Gateway, **body) -> openai.APIStatusError:
     [
         ({"model": "nobody"}, 404, "model_not_found", None),
         ({"model": "later"}, 404, "model_not_downloaded", None),
+        ({"model": "no\x00body"}, 404, "model_not_found", None),
         ({"temperature": 9}, 400, "invalid_value", "temperature"),
         ({"tools": [{"type": "function"}]}, 400, "unsupported", "tools"),
         ({"logit_bias": {"5": 1}}, 400, "unsupported", "logit_bias"),

@@ -59,3 +59,9 @@ def test_an_answer_that_is_no_stream_is_counted_too() -> None:
     assert (counted.error_code, counted.is_whole) == ("context_length_exceeded", False)
     counted.take_body(b"no json")
     assert counted.completion_tokens is None
+
+
+def test_an_error_is_no_token_and_its_code_is_kept() -> None:
+    counted, role = tally(), make_stream(usage=False)[0]
+    counted.take(role + b'data: {"error": {"code": "engine_died"}}\n\n')
+    assert (counted.first_at, counted.completion_tokens, counted.error_code) == (None, None, "engine_died")
