@@ -8,8 +8,8 @@ in its KV cache as ours has. Rounds are interleaved, the first one warms up and 
 Exit status 1: a target is missed.
 
 It takes about half an hour on a quiet machine, and most of its memory: by default the peer plans with 60 % of it. The
-peer needs FastAPI: .venv/bin/python -m pip install fastapi -c constraints.txt. --quick shows in some minutes that all
-of it works; its figures say little.
+peer needs FastAPI, which `script/setup --dev` installs. --quick shows in some minutes that all of it works; its figures
+say little.
 """
 
 import argparse

@@ -141,7 +141,7 @@ def peer_server(*options: str) -> Iterator[PeerServer]:
 def _refuse_without(*, memory_share: float) -> None:
     """Rather than have the system kill somebody half-way."""
     if importlib.util.find_spec("fastapi") is None:
-        raise SystemExit("transformers serve needs FastAPI: .venv/bin/python -m pip install fastapi -c constraints.txt")
+        raise SystemExit("transformers serve needs FastAPI: script/setup --dev")
     memory = psutil.virtual_memory()
     needed = memory_share * memory.total + _OTHERS_BYTES
     if memory.available < needed:

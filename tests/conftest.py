@@ -8,6 +8,13 @@ import pytest
 
 from tests.factories import make_cached_repo as write_cached_repo
 
+LONGEST_FIRST = ("tests/torture/", "tests/e2e/", "tests/registry/test_on_postgresql.py", "tests/inference/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes begins first, so that at the end no process waits for the other."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST_FIRST))
+
 
 @dataclass(frozen=True)
 class Caches:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.link import ChunkReader, LinkBroken, get_json, send
+from inference.link import LinkBroken, get_json, send
 
 EVENTS = [b"data: {}\n\n", b"data: " + b"x" * 70_000 + b"\n\n", b"data: [DONE]\n\n"]
 
@@ -20,7 +21,9 @@ def chunked(*chunks: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def engine(path: Path, *pieces: bytes, then_waits: bool = False) -> AsyncIterator[list[bytes]]:
+async def engine(
+    path: Path, *pieces: bytes, then_waits: bool = False, pause_seconds: float = 0.01
+) -> AsyncIterator[list[bytes]]:
     """Answers each request with the pieces, one write for each. Yields what it was asked."""
     asked: list[bytes] = []
     answering: set[asyncio.Task] = set()
@@ -31,7 +34,7 @@ async def engine(path: Path, *pieces: bytes, then_waits: bool = False) -> AsyncI
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(pause_seconds)
         if then_waits:
             await reader.read()
         writer.close()
@@ -45,24 +48,38 @@ async def engine(path: Path, *pieces: bytes, then_waits: bool = False) -> AsyncI
         server.close()
 
 
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=8), st.data())
-def test_chunks_come_out_whole_however_the_bytes_are_cut(chunks: list[bytes], data: st.DataObject) -> None:
-    stream, reader, parts = chunked(*chunks), ChunkReader(), []
+async def test_chunks_come_out_whole_however_the_bytes_are_cut(chunks: list[bytes], data: st.DataObject) -> None:
+    stream, pieces, parts = HEAD + chunked(*chunks), [], []
     while stream:
         size = data.draw(st.integers(1, len(stream)))
-        parts.append(reader.feed(stream[:size]))
+        pieces.append(stream[:size])
         stream = stream[size:]
-    assert b"".join(parts) == b"".join(chunks) and reader.is_over
+    with tempfile.TemporaryDirectory() as folder:
+        async with engine(Path(folder, "s"), *pieces, pause_seconds=0):
+            answer = await send(Path(folder, "s"), "GET", "/")
+            parts = [part async for part in answer.parts()]
+            answer.close()
+    assert b"".join(parts) == b"".join(chunks)
     ends = {sum(map(len, chunks[:count])) for count in range(len(chunks) + 1)}
     assert {sum(map(len, parts[:count])) for count in range(len(parts) + 1)} <= ends
 
 
+async def test_what_came_together_is_handed_on_in_one_piece(tmp_path: Path) -> None:
+    async with engine(tmp_path / "s", HEAD + chunked(b"one", b"two", b"three")):
+        answer = await send(tmp_path / "s", "GET", "/")
+        assert [part async for part in answer.parts()] == [b"onetwothree"]
+        answer.close()
+
+
 async def test_a_stream_comes_as_it_is_sent(tmp_path: Path) -> None:
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     body = chunked(*EVENTS)
-    async with engine(tmp_path / "s", head, body[:5], body[5:30_000], body[30_000:]) as asked:
+    async with engine(tmp_path / "s", HEAD, body[:5], body[5:30_000], body[30_000:]) as asked:
         answer = await send(tmp_path / "s", "POST", "/v1/x", body=b'{"a": 1}')
-        assert answer.status == 200 and answer.headers["content-type"] == "text/event-stream"
+        assert answer.status == 200
         assert await answer.read() == b"".join(EVENTS)
         answer.close()
     assert b"POST /v1/x HTTP/1.1\r\n" in asked[0] and b"Content-Length: 8\r\n" in asked[0]
@@ -81,6 +98,9 @@ async def test_json_is_read_whole(tmp_path: Path) -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"{}"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\nab"),
         (b"nonsense\r\n\r\n",),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"-008\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"xyz\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", b"no{}"),
     ],
 )

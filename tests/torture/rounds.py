@@ -124,20 +124,22 @@ def _look(site: Site, trial: Trial, canaries: dict[str, str]) -> list[str]:
     return [*(f"before the recovery: {each}" for each in at_once), *later]
 
 
-def sweep(beginnings: Beginnings, *, every: int = 1) -> Iterator[tuple[str, Tally]]:
+KINDS = [(trial, step, call) for trial in TRIALS for step, call in product(trial.steps, CALLS)]
+
+
+def sweep(beginnings: Beginnings, *, every: int = 1, kinds: slice = slice(None)) -> Iterator[tuple[str, Tally]]:
     """Stops work at every write, fsync, rename, unlink, link and mkdir of each step, from the same beginning each time.
-    `every` takes one call in so many."""
+    `every` takes one call in so many, `kinds` some of KINDS."""
     site = beginnings.site
     canaries, flag = site.canaries, site.folder / "stopped"
-    for trial in TRIALS:
-        for step, call in product(trial.steps, CALLS):
-            tally = Tally()
-            for number in count(1, every):
-                beginnings.restore(trial.start)
-                flag.unlink(missing_ok=True)
-                point = Point(step, call, number)
-                finish(fork(stopped_at(point, trial.begin(site), flag=flag)))
-                if not flag.exists():
-                    break
-                tally.add(f"{trial.name}, {point}", _look(site, trial, canaries))
-            yield f"{trial.name}, {step}, {call}", tally
+    for trial, step, call in KINDS[kinds]:
+        tally = Tally()
+        for number in count(1, every):
+            beginnings.restore(trial.start)
+            flag.unlink(missing_ok=True)
+            point = Point(step, call, number)
+            finish(fork(stopped_at(point, trial.begin(site), flag=flag)))
+            if not flag.exists():
+                break
+            tally.add(f"{trial.name}, {point}", _look(site, trial, canaries))
+        yield f"{trial.name}, {step}, {call}", tally
