@@ -1,6 +1,7 @@
 """Load and Unload beside the registry's buttons. The registry cannot know them: it lies below."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -30,7 +31,10 @@ class ServedModelAdmin(UsedModelAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         found = super().get_fieldsets(request, obj)
-        return found if obj is None else [*found, ("Memory", {"fields": ("presence",)})]
+        if obj is None:
+            return found
+        (title, facts), *others = found
+        return [(title, facts | {"fields": _with_presence(facts["fields"])}), *others]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         found = super().get_readonly_fields(request, obj)
@@ -65,6 +69,12 @@ class ServedModelAdmin(UsedModelAdmin):
     def _unload(self, request: HttpRequest, model: ModelRegistry) -> None:
         done = f"{model} is not in memory any more."
         with_sentence(request, lambda: async_to_sync(pool_of(request).unload)(model.model_name), done=done)
+
+
+def _with_presence(fields: Sequence[str]) -> tuple[str, ...]:
+    """Before the work that goes on with it."""
+    at = fields.index("progress")
+    return *fields[:at], "presence", *fields[at:]
 
 
 async def _load(pool: EnginePool, name: str) -> str:
