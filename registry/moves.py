@@ -222,8 +222,8 @@ def _carry(job: Job, *, report: Report) -> None:
     source, target = tidying.ends_of(job)
     report(stage="planning", bytes_done=0, bytes_total=job.bytes_total)
     tidying.require_drives(job)
-    monitor.measure_cache(target)
     plan = moving.plan_move(source, target, folder=repo_folder(job.hf_path), job=str(job.pk))
+    monitor.measure_cache(target)  # once the plan has thrown away what an earlier attempt left half
     trash.with_room(lambda: _book(job, plan, measured=monitor.current_snapshot(target)))
     follow(moving.stage(plan), report=report, filling=[target])
     tidying.require_drives(job)

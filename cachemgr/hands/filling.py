@@ -46,8 +46,10 @@ def _remove_strays(staging: Staging, record: Record) -> None:
     remove_files(staging.root, [f"{staging.path}/{PART}", *(f"{repo}/{path}" for path in strays)])
 
 
-def finished_bytes(staging: Staging, survey: Survey) -> int:
-    """Of what has to be written, how much an earlier attempt brought."""
+def take_stock(staging: Staging, survey: Survey) -> int:
+    """Of what has to be written, how much an earlier attempt brought. What it left half goes: it would take its room
+    twice, once as what lies there and once as what is still to come."""
+    remove_file(staging.root, f"{staging.path}/{PART}")
     record = Record.of(survey.cargo, survey.source, inode=0, is_taken=False)
     finished = _finished(staging, record, staging.read_record()).values()
     return sum(each.size_bytes for each in finished if not each.twin_of)

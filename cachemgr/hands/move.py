@@ -15,7 +15,7 @@ from typing import Any
 
 from cachemgr.hands.copying import Pace, Say
 from cachemgr.hands.errors import Trouble, as_trouble
-from cachemgr.hands.filling import fill, finished_bytes
+from cachemgr.hands.filling import fill, take_stock
 from cachemgr.hands.leaving import abandon, leave
 from cachemgr.hands.publishing import publish
 from cachemgr.hands.room import free_bytes, full
@@ -69,7 +69,7 @@ def _plan(move: Move, say: Say) -> Done:
 
 def _present_bytes(move: Move, survey: Survey) -> int:
     with find_staging(move.target, job=move.job) as staging:
-        return finished_bytes(staging, survey) if staging and survey.method == "copy" else 0
+        return take_stock(staging, survey) if staging and survey.method == "copy" else 0
 
 
 def _stage(move: Move, say: Say) -> Done:
@@ -88,7 +88,7 @@ def _stage(move: Move, say: Say) -> Done:
 
 
 def _fill(move: Move, survey: Survey, staging: Staging, pace: Pace) -> Record:
-    lacking_bytes = survey.bytes_to_write - finished_bytes(staging, survey)
+    lacking_bytes = survey.bytes_to_write - take_stock(staging, survey)
     if lacking_bytes > free_bytes(move.target):
         raise full(move.target, lacking_bytes=lacking_bytes)
     try:

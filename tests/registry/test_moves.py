@@ -107,6 +107,18 @@ def test_what_does_not_fit_is_refused_with_numbers_and_nothing_is_queued(model, 
     assert model.status == "ready" and not Job.objects.exists() and not Reservation.objects.exists()
 
 
+def test_what_a_killed_attempt_left_half_takes_no_room_twice(model, caches, far) -> None:
+    """Found by torture: the copy was whole but not named yet, and beside it a second one did not fit."""
+    Cache.objects.filter(location="secondary").update(limit_bytes=3_000_000)
+    job = moves.request_move(model, cache_location="secondary")
+    part = far / ".homelab" / "staging" / str(job.pk) / "part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"x" * 2_000_000)
+    measure_caches(full=True)
+    job = run(job)
+    assert job.state == "done", job.error_message
+
+
 def test_a_second_move_and_a_move_to_the_same_place_are_refused(model, caches, far) -> None:
     with pytest.raises(NotNow, match="already"):
         moves.request_move(model, cache_location="primary")
