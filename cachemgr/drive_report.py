@@ -57,6 +57,7 @@ class DriveReport:
     contents: CacheReport | None = None
     files: tuple[FileReport, ...] | None = None
     read_bytes_per_second: int | None = None
+    descriptions: Mapping[str, Any] | None = None
     uuid: str | None = None
     duration_seconds: float = 0.0
 
@@ -69,9 +70,11 @@ class ProbeRequest:
     marker is; `make` "no", "last" or "all": which missing folders may be made; `replace`: the owner takes a drive
     without the marker, or with another one. `scan`: sizes are wanted, and whether it takes writes; `known` are the
     repos of the last scan by folder, `distrust` why folder times tell nothing there. `repo` is the one repo folder to
-    scan, `files` the one to list, `speed` whether to measure how fast it reads. No part of the path below `root` may
-    be a link. `device` is the filesystem that was last seen there. `bare_root` is the mount root below which the
-    path lies without a drive on the way; probe_drive fills it.
+    scan, `files` the one to list, `speed` whether to measure how fast it reads. `describer` names a module whose
+    `describe(folder)` is asked, in the child, about each revision of `repo` that can be loaded: `descriptions` has its
+    answers, which are JSON, by commit. No part of the path below `root` may be a link. `device` is the filesystem that
+    was last seen there. `bare_root` is the mount root below which the path lies without a drive on the way; probe_drive
+    fills it.
     """
 
     path: str
@@ -86,6 +89,7 @@ class ProbeRequest:
     repo: str | None = None
     files: str | None = None
     speed: bool = False
+    describer: str | None = None
     root: str | None = None
     device: int | None = None
     bare_root: str = ""

@@ -157,9 +157,12 @@ def those_that_answer(caches: Sequence[Cache]) -> list[Cache]:
     return [cache for cache, answer in zip(caches, found, strict=True) if answer.report.state in ANSWERING]
 
 
-def look_up_repo(cache: Cache, *, repo_id: str, limit_seconds: float = REFRESH_SECONDS) -> DriveReport:
-    """What lies in one repo folder at this second: `contents` has that repo alone, or none."""
-    return _look(cache, limit_seconds=limit_seconds, repo=repo_folder(repo_id))
+def look_up_repo(
+    cache: Cache, *, repo_id: str, limit_seconds: float = REFRESH_SECONDS, describer: str | None = None
+) -> DriveReport:
+    """What lies in one repo folder at this second: `contents` has that repo alone, or none; `descriptions` what the
+    describer says of it, see ProbeRequest."""
+    return _look(cache, limit_seconds=limit_seconds, repo=repo_folder(repo_id), describer=describer)
 
 
 def list_repo_files(

@@ -2,15 +2,17 @@
 
 A drive may hang for ever in any system call, so nobody else touches one: the parent (drives.py) kills this process
 when its time is over. While it works long, it answers the others' questions about the drive at LISTENER (turns.py).
-Only the standard library is imported.
+Only the standard library is imported, but for the describer that somebody asks for by its name.
 """
 
 import errno
+import importlib
 import json
 import os
 import signal
 import sys
 from dataclasses import replace
+from typing import Any
 
 from cachemgr.blockdev import backing_file, disks_of, is_rotational
 from cachemgr.drive_report import (
@@ -31,6 +33,7 @@ from cachemgr.refusals import (
     explain_read_only,
     explain_unmounted,
 )
+from cachemgr.report import CacheReport
 from cachemgr.scan import list_files, scan_cache, scan_one_repo
 from cachemgr.trial import FULL, Trial, try_writing, was_tried_lately
 
@@ -107,7 +110,9 @@ def _read(request: ProbeRequest, report: DriveReport) -> DriveReport:
         # Sizes from after the scan: what it saw landing is no promise any more, and must not count as free space.
         report = replace(report, contents=contents, disk=read_disk(path, mount=mount))
     elif request.repo:
-        report = replace(report, contents=scan_one_repo(path, folder=request.repo))
+        contents = scan_one_repo(path, folder=request.repo)
+        descriptions = _describe(contents, path=path, describer=request.describer) if request.describer else None
+        report = replace(report, contents=contents, descriptions=descriptions)
     if request.files:
         report = replace(report, files=list_files(path, folder=request.files))
     if request.speed:
@@ -116,6 +121,17 @@ def _read(request: ProbeRequest, report: DriveReport) -> DriveReport:
         may_write = report.state == "ok" and report.uuid is not None
         report = replace(report, read_bytes_per_second=measure_reading(path, may_write=may_write))
     return report
+
+
+def _describe(contents: CacheReport, *, path: str, describer: str) -> dict[str, Any]:
+    """By commit. What the module imports costs nobody time who does not ask for it."""
+    describe = importlib.import_module(describer).describe
+    return {
+        revision.commit: describe(f"{path}/{repo.folder}/snapshots/{revision.commit}")
+        for repo in contents.repos
+        for revision in repo.revisions
+        if revision.is_loadable
+    }
 
 
 def readers_for(mount: Mount | None) -> int:

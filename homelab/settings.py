@@ -224,7 +224,7 @@ SPECTACULAR_SETTINGS = {
         "ModelStatusEnum": "registry.models.ModelRegistry.Status",
         "JobStateEnum": "registry.models.Job.State",
         "JobKindEnum": "registry.models.Job.Kind",
-        "LoadStatusEnum": ["loaded", "loading", "unloaded", "failed"],
+        "LoadStatusEnum": ["loaded", "loading", "leaving", "unloaded", "failed"],
     },
 }
 

@@ -55,6 +55,11 @@ class CrashBook:
         """The sentence of a model that is refused, or ""."""
         return self._records[name].refusal if name in self._records else ""
 
+    def note_load(self, name: str) -> None:
+        """It is in memory, so it is not refused. Its crashes count on: one that is loaded and crashes is no better."""
+        if name in self._records:
+            self._records[name].refusal = ""
+
     def forgive(self, name: str) -> None:
         self._records.pop(name, None)
 

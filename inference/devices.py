@@ -1,7 +1,7 @@
 """What memory this machine has at this moment: its own, within a container's limit, and that of its NVIDIA GPUs.
 
-It takes milliseconds and imports no torch. cuda:0 is the first GPU in the order of the PCI bus, so an engine has to run
-with CUDA_DEVICE_ORDER=PCI_BUS_ID.
+It takes milliseconds, as long as the GPUs' driver answers, and imports no torch. cuda:0 is the first GPU in the order
+of the PCI bus, so an engine has to run with CUDA_DEVICE_ORDER=PCI_BUS_ID.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from inference.engine.dtypes import read_cpu_flags
 from inference.gpus import read_gpus, read_taken_on_gpus
 from inference.places import Device
 
-__all__ = ["Device", "read_devices", "read_taken"]
+__all__ = ["Device", "read_devices", "read_main_memory", "read_taken", "read_taken_of_main_memory"]
 
 _KEPT_SHARE = 0.02  # of the main memory, for whoever needs a little suddenly
 _CUDA_BUILD = re.compile(r"^cuda\b[^=]*=\s*['\"]", flags=re.MULTILINE)
@@ -43,18 +43,20 @@ def read_main_memory() -> Device:
 
 
 def read_taken(pid: int) -> dict[str, int]:
-    """Bytes that a process has of what the devices call free no more; {} if it has ended.
+    """Bytes that a process has of what the devices call free no more; {} if it has ended. A GPU is missing where the
+    driver does not tell, as in most containers."""
+    taken = read_taken_of_main_memory(pid)
+    return taken | read_taken_on_gpus(pid) if taken and has_cuda_torch() else taken
 
-    Of the main memory its own pages: those of mapped files count as free all the time. A GPU is missing where the
-    driver does not tell, as in most containers.
-    """
+
+def read_taken_of_main_memory(pid: int) -> dict[str, int]:
+    """Its own pages: those of mapped files count as free all the time. {} if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except (FileNotFoundError, ProcessLookupError):
         return {}
     own_kilobytes = (int(size) for size in re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB$", status, flags=re.MULTILINE))
-    on_gpus = read_taken_on_gpus(pid) if has_cuda_torch() else {}
-    return {"cpu": sum(own_kilobytes) * _KILOBYTE, **on_gpus}
+    return {"cpu": sum(own_kilobytes) * _KILOBYTE}
 
 
 @cache

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from inference.engine.dtypes import choose_dtype
+from inference.engine.sizes import DEFAULT_KV_TOKENS
 from inference.facts import ModelFacts
 from inference.footprint import (
     PAGE_TOKENS,
@@ -20,7 +21,6 @@ from inference.places import Choices, Place, Share
 
 DEFAULT_CONTEXT_LENGTH = 8192
 DEFAULT_PARALLEL_REQUESTS = 16
-DEFAULT_KV_TOKENS = 16384
 SHORTEST_CONTEXT_LENGTH = 2048
 
 # Measured: an engine that has run a tiny model, and what a tokenizer takes for each byte of its file.

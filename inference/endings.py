@@ -17,7 +17,8 @@ _VMSTAT = Path("/proc/vmstat")
 @dataclass(frozen=True, slots=True)
 class Ending:
     """`exit_code` is negative for a signal, None while the process is still there. `was_out_of_memory`: the kernel
-    killed somebody for want of memory since the engine began. `needed_bytes` of `free_bytes`: what it was given."""
+    killed somebody for want of memory since the engine answered last. `needed_bytes` of `free_bytes`: what it was
+    given."""
 
     model_name: str
     exit_code: int | None

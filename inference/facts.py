@@ -1,12 +1,18 @@
-"""What a model folder says about the model's size and shape: config.json and the headers of its weights. No torch."""
+"""What a model folder says about the model's size and shape: config.json and the headers of its weights. No torch.
+
+A drive may hang for ever in any read, so the web process reads nothing of a model: the child process that looks at the
+drive calls `describe`, and `parse_facts` takes what it says. Hostile files are a child's burden too.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from inference.architecture import Architecture, Hints, read_architecture
-from inference.weights import Tensor, TensorGroup, group_tensors, read_json, read_tensors
+from inference.layers import Layers
+from inference.weights import ModelUnreadable, Tensor, TensorGroup, group_tensors, read_json, read_tensors
 
 _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",), ("vocab.txt",))
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -47,6 +53,25 @@ class ModelFacts:
         kinds = {group.kind for group in self.groups}
         is_doubled = self.architecture.is_tied and {"embedding", "head"} <= kinds
         return tuple(group for group in self.groups if not (is_doubled and group.kind == "head"))
+
+
+def describe(folder: str) -> dict[str, Any]:
+    """The facts as JSON of bounded size, or the sentence of why there are none."""
+    try:
+        return {"facts": asdict(read_facts(Path(folder)))}
+    except ModelUnreadable as error:
+        return {"error": error.message}
+
+
+def parse_facts(description: Mapping[str, Any]) -> ModelFacts:
+    """The inverse. Raises ModelUnreadable."""
+    if "error" in description:
+        raise ModelUnreadable(description["error"])
+    facts = description["facts"]
+    shape = facts["architecture"]
+    parts = {"layers": Layers(**shape["layers"]), "assumptions": tuple(shape["assumptions"])}
+    groups = tuple(TensorGroup(**group) for group in facts["groups"])
+    return ModelFacts(Architecture(**shape | parts), groups, tokenizer_bytes=facts["tokenizer_bytes"])
 
 
 def read_facts(snapshot_path: Path) -> ModelFacts:

@@ -8,15 +8,17 @@ import itertools
 import logging
 import time
 from collections.abc import Hashable
+from functools import partial
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 
 from homelab.database import outside_requests
+from inference import facts
 from inference.admission import AdmissionQueue
 from inference.crashes import CrashBook
 from inference.errors import EngineHung
-from inference.facts import read_facts
+from inference.facts import parse_facts
 from inference.fetching import fetch
 from inference.process import EnginePlan, EngineProcess
 from inference.slots import Slot
@@ -42,14 +44,12 @@ class Loader:
 
     async def load(self, slot: Slot, model: ModelRegistry) -> EngineProcess:
         """Leaves nothing behind when it fails or is cancelled. Raises what keeps the model from being served."""
-        slot.what = identity_of(model)
         started = time.monotonic()
         try:
             await self._pause_after_crash(slot)
             held = await self._hold(slot, model)
             slot.located, slot.lock = held.located, held.lock
-            facts = await asyncio.to_thread(read_facts, held.located.snapshot_path)
-            slot.memory = await self._queue.admit(slot, facts)
+            await self._queue.admit(slot, parse_facts(held.description))
             slot.engine = await self._start(slot)
             await self._wait_until_ready(slot, slot.engine)
         except BaseException:
@@ -75,6 +75,7 @@ class Loader:
         await fetch(model, on_stage=slot.show)
         slot.enter("queued")
         await sync_to_async(outside_requests(model.refresh_from_db), thread_sensitive=False)()
+        slot.what = identity_of(model)
         return await _look(model)
 
     async def _start(self, slot: Slot) -> EngineProcess:
@@ -103,7 +104,7 @@ class Loader:
                 "quantization": memory.quantization,
             },
             needed_bytes=memory.total_bytes,
-            free_bytes=sum(each.free_bytes for each in self._queue.read_devices() if each.name in memory.needs),
+            free_bytes=slot.free_bytes,
         )
 
     async def _wait_until_ready(self, slot: Slot, engine: EngineProcess) -> None:
@@ -124,7 +125,8 @@ def identity_of(model: ModelRegistry) -> Hashable:
 
 async def _look(model: ModelRegistry) -> HeldModel:
     """A thread cannot be cancelled: what it found for nobody is released."""
-    looking = asyncio.ensure_future(sync_to_async(outside_requests(hold), thread_sensitive=False)(model))
+    look = partial(outside_requests(hold), describer=facts.__name__)
+    looking = asyncio.ensure_future(sync_to_async(look, thread_sensitive=False)(model))
     try:
         return await asyncio.shield(looking)
     except asyncio.CancelledError:

@@ -17,6 +17,7 @@ from typing import Self
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.db import Error as DatabaseFailure
 
 from homelab.database import outside_requests
 from homelab.errors import HomelabError
@@ -25,6 +26,7 @@ from inference.background import Background
 from inference.crashes import CrashBook
 from inference.devices import Device, read_devices
 from inference.errors import ModelBusy, ModelUnloaded
+from inference.gauge import Gauge
 from inference.loading import Loader, identity_of
 from inference.process import EngineProcess
 from inference.reaping import Reaper
@@ -32,6 +34,7 @@ from inference.records import UsageRecorder
 from inference.residents import Residents
 from inference.slots import Slot
 from inference.standby import Standby
+from inference.survey import Surveyor
 from inference.tending import Tender
 from inference.turnstile import Turnstile
 from inference.watchdog import PATIENT, Patience
@@ -58,7 +61,8 @@ class EnginePool:
         self.crashes = CrashBook()
         self.residents = residents = Residents()
         self.standby = Standby(is_wanted=has_standby)
-        self.queue = AdmissionQueue(residents, standby=self.standby, read_devices=read_devices)
+        self.surveyor = Surveyor(residents, standby=self.standby, gauge=Gauge(read_devices))
+        self.queue = AdmissionQueue(residents, surveyor=self.surveyor)
         self.loader = Loader(queue=self.queue, standby=self.standby, crashes=self.crashes, patience=patience)
         self.tender = Tender(residents=residents, crashes=self.crashes, records=self.records, patience=patience)
         self.reaper = Reaper(residents, keep_alive_seconds=keep_alive_seconds)
@@ -125,7 +129,8 @@ class EnginePool:
                     raise
                 yield engine
         finally:
-            self.residents.changed.set()
+            if slot.in_flight == 0:
+                self.residents.tell()
 
     async def unload(self, name: str, *, by_force: bool = False) -> bool:
         """False when it was not loaded. Raises ModelBusy while it answers requests; by force, these end with an
@@ -161,20 +166,29 @@ class EnginePool:
 
     def _settle(self, slot: Slot, task: "asyncio.Task[EngineProcess]") -> None:
         self.tender.settle(slot, task)
-        if slot.is_ready and not self.queue.waiting:
+        if slot.is_ready and not self.residents.is_ending(slot):
             self.background.spawn(self._fill_standby())
 
     async def _fill_standby(self) -> None:
-        await self.standby.fill(read_devices=self.queue.read_devices)
+        """Who waits for memory gets it first."""
+        if self.standby.is_missing and not self.queue.waiting:
+            main_memory, *_ = (await self.surveyor.survey()).devices
+            await self.standby.fill(main_memory)
 
     async def _preload(self) -> None:
-        """One after the other, so that the first is there soon. What fails is said, and keeps nobody from starting."""
+        """One after the other, so that the first is there soon."""
         for name in await sync_to_async(_names_to_preload)():
-            try:
-                await self.load(name)
-            except HomelabError as error:
-                logger.warning("%s is not preloaded: %s", name, error.message)
+            await self._try_to_preload(name)
         await self._fill_standby()
+
+    async def _try_to_preload(self, name: str) -> None:
+        """What fails is said, and keeps nobody from starting."""
+        try:
+            await self.load(name)
+        except HomelabError as error:
+            logger.warning("%s is not preloaded: %s", name, error.message)
+        except Exception:
+            logger.exception("%s is not preloaded", name)
 
 
 @outside_requests
@@ -186,7 +200,11 @@ def _find_model(name: str) -> ModelRegistry:
 @outside_requests
 def _names_to_preload() -> list[str]:
     preloaded = ModelRegistry.objects.filter(preload=True).order_by("-priority", "model_name")
-    return list(preloaded.values_list("model_name", flat=True))
+    try:
+        return list(preloaded.values_list("model_name", flat=True))
+    except DatabaseFailure:
+        logger.exception("Nothing is preloaded: the database does not tell what")
+        return []
 
 
 def _unloaded(slot: Slot) -> ModelUnloaded:

@@ -49,7 +49,8 @@ class EnginePlan:
 class EngineProcess:
     """Start it, wait until it is ready, send it requests, stop it. It dies with us: it watches its stdin.
 
-    `log_start` is where its own words begin in the log. `verdict`: why we ended it, for those who still wait for it.
+    `log_start` is where its own words begin in the log. `oom_kills`: those that it has outlived, by its last answer.
+    `verdict`: why we ended it, for those who still wait for it.
     """
 
     def __init__(self, plan: EnginePlan, process: asyncio.subprocess.Process, *, lifeline: socket.socket | None = None):
@@ -85,7 +86,10 @@ class EngineProcess:
 
     async def get(self, target: str, *, limit_seconds: float) -> tuple[int, Any]:
         """Status and JSON. Raises LinkBroken, TimeoutError."""
-        return await link.get_json(self.plan.socket_path, target, limit_seconds=limit_seconds)
+        oom_kills = count_oom_kills()
+        answer = await link.get_json(self.plan.socket_path, target, limit_seconds=limit_seconds)
+        self.oom_kills = oom_kills
+        return answer
 
     async def wait_until_ready(self, *, on_stage: Callable[[Stage], None], silent_seconds: float) -> None:
         """Tells each stage. Raises what its end means when it ends instead, and TimeoutError when it says nothing."""
@@ -107,7 +111,8 @@ class EngineProcess:
     async def wait_for_end(self, *, seconds: float) -> bool:
         """True once it is gone."""
         try:
-            await asyncio.wait_for(self.process.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.process.wait()
         except TimeoutError:
             return False
         return True
@@ -128,10 +133,13 @@ class EngineProcess:
         return ending.explain()
 
     def last_words(self) -> str:
-        """The last line of its log that says something, or ""."""
-        with open(self.plan.log_path, "rb") as log:
-            log.seek(max(self.log_start, self.plan.log_path.stat().st_size - _LAST_WORDS_BYTES))
-            lines = log.read().decode(errors="replace").splitlines()
+        """The last line of its log that says something, or "": also where the log is gone."""
+        try:
+            with open(self.plan.log_path, "rb") as log:
+                log.seek(max(self.log_start, os.fstat(log.fileno()).st_size - _LAST_WORDS_BYTES))
+                lines = log.read().decode(errors="replace").splitlines()
+        except OSError:
+            return ""
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     async def stop(self) -> None:
@@ -176,7 +184,8 @@ async def end_process(process: asyncio.subprocess.Process) -> None:
         return
     _signal(process, signal.SIGTERM)
     try:
-        await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        async with asyncio.timeout(STOP_SECONDS):
+            await process.wait()
     except TimeoutError:
         _signal(process, signal.SIGKILL)
         await process.wait()

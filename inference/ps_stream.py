@@ -18,20 +18,23 @@ class PresenceWatch:
 
     def __init__(self, pool: EnginePool) -> None:
         self._pool = pool
-        self._told: dict[str, dict[str, Any]] = {}
+        self._told: dict[str, list[dict[str, Any]]] = {}
 
     def all(self) -> list[dict[str, Any]]:
         """Everybody, once; then `changed`."""
         now = list_presences(self._pool)
-        self._told = {each["model"]: each for each in now}
+        self._told = {}
+        for each in now:
+            self._told.setdefault(each["model"], []).append(each)
         return now
 
     def changed(self) -> list[dict[str, Any]]:
-        """Those that are not as they were told, and those that are gone."""
+        """Those that are not as they were told, and those that are gone. Of a model that is there twice both: the last
+        word on it is not about the engine that leaves."""
         told = self._told
         now = self.all()
         gone = [describe_presence(name, pool=self._pool) for name in told if name not in self._told]
-        return [*gone, *(each for each in now if each != told.get(each["model"]))]
+        return [*gone, *(each for each in now if told.get(each["model"]) != self._told[each["model"]])]
 
 
 async def stream_presences(pool: EnginePool) -> AsyncIterator[bytes]:

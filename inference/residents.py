@@ -11,18 +11,28 @@ logger = logging.getLogger(__name__)
 class Residents:
     """`slots` take requests, by model name; those in `leaving` answer what they have begun, and end.
 
-    `changed` is set whenever somebody came, went, or became idle: whoever waits for memory looks again.
+    `next_change` is set when somebody comes, goes, or becomes idle. Whoever waits for memory takes it first, then
+    looks, and then waits for it: what changes meanwhile is not missed.
     """
 
     def __init__(self) -> None:
         self.slots: dict[str, Slot] = {}
         self.leaving: set[Slot] = set()
-        self.changed = asyncio.Event()
+        self.next_change = asyncio.Event()
         self._endings: dict[Slot, asyncio.Task[None]] = {}
 
     @property
     def everyone(self) -> list[Slot]:
         return [*self.slots.values(), *self.leaving]
+
+    def is_ending(self, slot: Slot) -> bool:
+        """Somebody takes it out of memory: what becomes of its load and its engine is what was wanted."""
+        return slot in self._endings
+
+    def tell(self) -> None:
+        """Something has changed: whoever waits for memory looks again."""
+        change, self.next_change = self.next_change, asyncio.Event()
+        change.set()
 
     def add(self, slot: Slot) -> None:
         self.slots[slot.model_name] = slot
@@ -32,7 +42,7 @@ class Residents:
         self.leaving.discard(slot)
         if self.slots.get(slot.model_name) is slot:
             del self.slots[slot.model_name]
-        self.changed.set()
+        self.tell()
 
     def let_go(self, slot: Slot) -> None:
         """It takes nothing new from now on. Whoever asks for the model again waits for another engine."""

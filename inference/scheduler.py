@@ -29,7 +29,7 @@ class Resident:
     idle_since: float = 0.0
     load_seconds: float = 1.0
     priority: int = 0
-    state: Literal["loading", "ready", "leaving", "standby"] = "ready"
+    state: Literal["loading", "ready", "leaving"] = "ready"
     taken: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -39,7 +39,7 @@ class Resident:
     @property
     def can_be_asked(self) -> bool:
         """To go when it is idle. One that loads is not: somebody waits for it."""
-        return self.state in {"ready", "standby"} and not self.is_pinned
+        return self.state == "ready" and not self.is_pinned
 
     def count_promised(self, device: str) -> int:
         """Bytes that it will still take."""
@@ -53,10 +53,8 @@ class Resident:
     def cost(self, *, now: float) -> float:
         """Of losing it: the seconds of loading it again, doubled for each step of priority, for a second of idleness.
 
-        8 s of loading, idle for 4 minutes: 0.033. 2 s, idle for 10 s: 0.2. The standby engine goes before all others.
+        8 s of loading, idle for 4 minutes: 0.033. 2 s, idle for 10 s: 0.2.
         """
-        if self.state == "standby":
-            return 0.0
         weight = 2.0 ** max(-_MOST_PRIORITY, min(_MOST_PRIORITY, self.priority))
         idle_seconds = 0.0 if self.in_flight else now - self.idle_since
         return max(self.load_seconds, _LEAST_SECONDS) * weight / max(idle_seconds, _LEAST_SECONDS)
@@ -64,12 +62,18 @@ class Resident:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A model that wants to be loaded. `ways_out`: sentences of its memory plan, for a refusal."""
+    """A model that wants to be loaded. `has_made_room`: others have left for it. `ways_out`: sentences of its memory
+    plan, for a refusal."""
 
     model_name: str
     needs: Mapping[str, int]
     waiting_since: float = 0.0
+    has_made_room: bool = False
     ways_out: tuple[str, ...] = ()
+
+    def comes_first(self, *, now: float) -> bool:
+        """Nobody who wants the same devices overtakes it."""
+        return self.has_made_room or now - self.waiting_since >= PATIENCE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +95,11 @@ class Room:
     residents: Sequence[Resident] = field(default_factory=tuple)
 
     def find_lacking(self, needs: Mapping[str, int], *, leavers: Iterable[Resident] = ()) -> dict[str, int]:
-        """Bytes that are not there, by device, once these have left."""
+        """Bytes that are not there, by device, once these have left. A device that is not there any more has none."""
         gone = list(leavers)
+        free = {name: self.devices[name].free_bytes if name in self.devices else 0 for name in needs}
         lacking = {
-            name: needed - self.devices[name].free_bytes - sum(each.count_freed(name) for each in gone)
-            for name, needed in needs.items()
+            name: needed - free[name] - sum(each.count_freed(name) for each in gone) for name, needed in needs.items()
         }
         return {name: missing for name, missing in lacking.items() if missing > 0}
 
@@ -124,8 +128,10 @@ def plan_admission(
 
     1. It would not fit if all left who may: refuse, with the numbers.
     2. Others wait already, for room on a device that it wants too.
-       a. It fits beside all that is there, and none that is short of the same device has waited for 10 seconds: admit.
-       b. Else wait: the first in the queue is not overtaken for ever, and only the first makes others leave.
+       a. It fits beside all that is there, and of those that are short of the same device, none has waited for 10
+          seconds, and for none others have left: admit.
+       b. Else wait: the first in the queue is not overtaken for ever, nor robbed of the room that was made for it, and
+          only the first makes others leave.
     3. It fits beside all that is there: admit.
     4. It fits once idle models that nobody pinned have left, beside engines that are ending: the cheapest go, and none
        whose going does not help.
@@ -139,8 +145,8 @@ def plan_admission(
         return Admission("refuse", message=" ".join(_explain_refusal(arrival, room=room)))
     lacking = room.find_lacking(arrival.needs)
     if rivals := [each for each in ahead if _are_rivals(each, arrival, room=room)]:  # 2
-        is_overdue = any(now - each.waiting_since >= PATIENCE_SECONDS for each in rivals)
-        return _wait(arrival, room=room, lacking=lacking) if lacking or is_overdue else Admission("admit")
+        is_second = any(each.comes_first(now=now) for each in rivals)
+        return _wait(arrival, room=room, lacking=lacking) if lacking or is_second else Admission("admit")
     if not lacking:  # 3
         return Admission("admit")
     ending = [each for each in residents if each.state == "leaving" and each.in_flight == 0]

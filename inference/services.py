@@ -10,7 +10,7 @@ from inference.slots import Slot
 from inference.stages import Stage
 from registry.models import ModelRegistry
 
-STATUSES = ("loaded", "loading", "unloaded", "failed")
+STATUSES = ("loaded", "loading", "leaving", "unloaded", "failed")
 
 
 def pool_of(request: Any) -> EnginePool:
@@ -45,18 +45,22 @@ def _status_for_routers(name: str, *, pool: EnginePool) -> dict[str, Any]:
 
 
 def list_presences(pool: EnginePool) -> list[dict[str, Any]]:
-    """The models in memory, and those on their way there."""
-    return [describe_slot(slot, pool=pool) for slot in list(pool.residents.slots.values())]
+    """The models in memory, and those on their way there or out of it. One that is loaded anew while its old engine
+    ends its answers is there twice: `leaving` first."""
+    residents = pool.residents
+    return [describe_slot(slot, pool=pool) for slot in [*residents.leaving, *residents.slots.values()]]
 
 
 def describe_presence(name: str, *, pool: EnginePool) -> dict[str, Any]:
     """One model, also one that is not in memory; `reason` says why it failed last."""
-    slot = pool.residents.slots.get(name)
+    residents = pool.residents
+    leaving = next((slot for slot in residents.leaving if slot.model_name == name), None)
+    slot = residents.slots.get(name, leaving)
     if slot is not None:
         return describe_slot(slot, pool=pool)
     error = pool.tender.last_errors.get(name)
-    absent = _describe(Slot(name), stage=Stage(reason=error.message if error else ""))
-    return absent | {"status": pool.state_of(name), "stage": "", "since": None}
+    absent = _describe(Slot(name), status=pool.state_of(name), stage=Stage(reason=error.message if error else ""))
+    return absent | {"stage": "", "since": None}
 
 
 def answer_presence(*, model: ModelRegistry, request: Any, **_: Any) -> dict[str, Any] | None:
@@ -68,16 +72,18 @@ def answer_presence(*, model: ModelRegistry, request: Any, **_: Any) -> dict[str
 
 
 def describe_slot(slot: Slot, *, pool: EnginePool) -> dict[str, Any]:
+    if slot in pool.residents.leaving:
+        return _describe(slot, status="leaving", stage=slot.stage)
     stay = slot.stay(default_seconds=pool.reaper.keep_alive_seconds)
-    described = _describe(slot, stage=slot.stage)
+    described = _describe(slot, status="loaded" if slot.is_ready else "loading", stage=slot.stage)
     return described | {"keep_alive_seconds": stay, "unloads_at": _unloads_at(slot, stay_seconds=stay)}
 
 
-def _describe(slot: Slot, *, stage: Stage) -> dict[str, Any]:
+def _describe(slot: Slot, *, status: str, stage: Stage) -> dict[str, Any]:
     facts = slot.engine.facts if slot.engine else {}
     return {
         "model": slot.model_name,
-        "status": "loaded" if slot.is_ready else "loading",
+        "status": status,
         **stage.to_json(),
         "since": _moment(slot.stage_began_at),
         "requests": slot.in_flight,

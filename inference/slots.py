@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +12,6 @@ from django.utils import timezone
 
 from cachemgr.locks import RepoLock
 from homelab.durations import FOR_EVER
-from inference.devices import read_taken
 from inference.memory import MemoryPlan
 from inference.process import EngineProcess
 from inference.scheduler import Resident
@@ -24,7 +23,7 @@ from registry.locating import LocatedModel
 class Slot:
     """A model on its way into memory, or in it. A failed one leaves the pool; one whose files moved answers what it has
     begun, and takes nothing new. `what`: the files and settings that it tries. `keep_alive_seconds` None: as its
-    settings say, else the server's.
+    settings say, else the server's. `memory` was promised to it, of `free_bytes` on these devices.
     """
 
     model_name: str
@@ -43,9 +42,11 @@ class Slot:
     located: LocatedModel | None = None
     lock: RepoLock | None = None
     memory: MemoryPlan | None = None
+    free_bytes: int = 0
     engine: EngineProcess | None = None
     loading: "asyncio.Task[EngineProcess] | None" = None
     watching: "asyncio.Task[None] | None" = None
+    _ending: "asyncio.Task[None] | None" = None
 
     @property
     def is_ready(self) -> bool:
@@ -95,7 +96,7 @@ class Slot:
         """From now on it is idle: by the clock that only goes forward, and by the one on the wall."""
         self.idle_since, self.idle_from = time.monotonic(), time.time()
 
-    def as_resident(self, *, is_leaving: bool) -> Resident:
+    def as_resident(self, *, is_leaving: bool, taken: Mapping[str, int]) -> Resident:
         return Resident(
             self.model_name,
             held=self.memory.needs if self.memory else {},
@@ -105,11 +106,17 @@ class Slot:
             load_seconds=self.load_seconds,
             priority=self.located.serving.priority if self.located else 0,
             state="leaving" if is_leaving else "ready" if self.is_ready else "loading",
-            taken=read_taken(self.engine.pid) if self.engine else {},
+            taken=taken,
         )
 
     async def end(self) -> None:
-        """The engine first, and only then the lock: nobody removes files under an engine's feet."""
+        """The engine first, and only then the lock: nobody removes files under an engine's feet. What has begun is not
+        broken off, and twice is safe."""
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         try:
             if self.engine is not None:
                 await self.engine.stop()

@@ -1,18 +1,18 @@
 """One engine process that has its libraries in memory and waits for an order: a load that takes it is seconds shorter.
 
 It is nobody's memory: the next load takes it over, so whoever plans may count its bytes as free. A new one is started
-when a load has ended, and only where there is room to spare.
+when a load has ended, and only where there is room to spare beside all that is promised to engines.
 """
 
 import asyncio
 import json
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from django.conf import settings
 
-from inference.devices import Device, read_taken
+from inference.places import Device
 from inference.process import EnginePlan, EngineProcess, end_process, open_log, spawn
 
 logger = logging.getLogger(__name__)
@@ -31,17 +31,21 @@ class Standby:
 
     @property
     def is_waiting(self) -> bool:
-        return self._process is not None and self._process.returncode is None
+        return self.pid is not None
 
     @property
-    def memory_bytes(self) -> int:
-        """What it has taken of the main memory."""
-        return read_taken(self._process.pid).get("cpu", 0) if self._process and self.is_waiting else 0
+    def is_missing(self) -> bool:
+        return self.is_wanted and not self.is_waiting
 
-    async def fill(self, *, read_devices: Callable[[], Sequence[Device]]) -> None:
-        """Starts one, if it is wanted, none waits, and there is room."""
+    @property
+    def pid(self) -> int | None:
+        """Of the one that waits."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    async def fill(self, main_memory: Device) -> None:
+        """Starts one, if it is missing and there is room in what is free, and promised to nobody."""
         async with self._filling:
-            if self.is_wanted and not self.is_waiting and _has_room(read_devices()[0]):
+            if self.is_missing and _has_room(main_memory):
                 await self.close()
                 await self._start()
 

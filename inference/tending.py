@@ -10,6 +10,7 @@ from homelab.errors import HomelabError
 from inference.accounting import usage_of_load
 from inference.background import Background
 from inference.crashes import CrashBook
+from inference.errors import EngineDied
 from inference.process import EngineProcess
 from inference.records import UsageRecorder
 from inference.residents import Residents
@@ -32,16 +33,20 @@ class Tender:
         self._background = Background()
 
     def settle(self, slot: Slot, task: "asyncio.Task[EngineProcess]") -> None:
-        """After a load. A failed one leaves the pool, so that the next request tries again."""
+        """After a load. A failed one leaves the pool, so that the next request tries again. Of one that is taken out of
+        memory nothing is watched, nor is its end a crash."""
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         self._records.note(usage_of_load(slot, error))
+        if self._residents.is_ending(slot):
+            return
         if error is None:
             self.last_errors.pop(slot.model_name, None)
+            self._crashes.note_load(slot.model_name)
             slot.watching = asyncio.create_task(self._watch(slot, task.result()))
         else:
             self._residents.forget(slot)
             self._note_failure(slot, error)
-        self._residents.changed.set()
+        self._residents.tell()
 
     async def close(self) -> None:
         await self._background.close()
@@ -57,11 +62,19 @@ class Tender:
 
     async def _watch(self, slot: Slot, engine: EngineProcess) -> None:
         """Ends with the engine. The next request loads the model again."""
-        error = await watch(engine, patience=self._patience)
+        error = await self._see_end(engine)
         engine.verdict = error
         logger.error("%s", error.message)
         self._residents.end(slot)
         self._note_crash(slot, error)
+
+    async def _see_end(self, engine: EngineProcess) -> HomelabError:
+        """Why it has to go. One that cannot be watched goes too: nobody would see it die."""
+        try:
+            return await watch(engine, patience=self._patience)
+        except Exception as error:
+            logger.exception("The engine of %s cannot be watched", engine.plan.model_name)
+            return EngineDied(f"The engine of {engine.plan.model_name} was ended: it could not be watched ({error!r}).")
 
     def _note_crash(self, slot: Slot, error: HomelabError) -> None:
         self.last_errors[slot.model_name] = error

@@ -21,7 +21,8 @@ from registry.views import body_of
 
 
 class PresenceSerializer(serializers.Serializer[Any]):
-    """Where a model is: in memory, or on its way there. `stage` and `since` are empty for one that is neither.
+    """Where a model is: in memory, or on its way there or out of it. `stage` and `since` are empty for one that is
+    neither. One that is `leaving` takes no requests, ends those that it has, and gives its memory back.
 
     Bytes are those of the stage; `position` is its place in the queue for memory; `reason` says what it waits for, or
     why it failed. `unloads_at`: when it leaves, if nobody asks for it again."""
@@ -60,7 +61,8 @@ class UnloadedSerializer(serializers.Serializer[Any]):
 
 
 class LoadedModelsView(APIView):
-    """The models in memory, and those on their way there."""
+    """The models in memory, and those on their way there or out of it. One that is loaded anew while its old engine
+    ends its answers is there twice, `leaving` first."""
 
     @extend_schema(responses=PresenceSerializer(many=True))
     def get(self, request: Request) -> Response:
@@ -69,7 +71,7 @@ class LoadedModelsView(APIView):
 
 class PresenceEventsView(APIView):
     """Server-sent events: first one named `ps` with all that /api/ps tells, then one named `model` for each that
-    changed or left. A comment line comes at least every 10 s."""
+    changed or left; the last one of a model counts. A comment line comes at least every 10 s."""
 
     content_negotiation_class = AnyAccept
     renderer_classes = [JSONRenderer]

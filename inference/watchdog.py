@@ -34,8 +34,8 @@ class Progress:
         self._moved_at = now
 
     def stuck_seconds(self, status: dict[str, Any], *, now: float) -> float:
-        steps = status.get("steps")
-        if not status.get("active") or steps is None or steps != self._steps:
+        steps, has_work = status.get("steps"), status.get("active") or status.get("queued")
+        if not has_work or steps is None or steps != self._steps:
             self._moved_at = now
         self._steps = steps
         return now - self._moved_at

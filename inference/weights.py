@@ -42,6 +42,7 @@ _OWN_LAYER = re.compile(r"^model\.layers\.(\d{1,6})\.")
 _EMBEDDING = re.compile(r"(?:^|\.)(?:\w*embed\w*|wte|wpe)\.weight$")
 _HEAD = re.compile(r"(?:^|\.)lm_head\.weight$|^(?:embed_out|output)\.weight$")
 _MOST_DIMENSIONS, _LARGEST_DIMENSION = 8, 2**48
+_LONGEST_DTYPE, _MOST_GROUPS = 16, 200
 
 
 class ModelUnreadable(HomelabError):
@@ -97,13 +98,16 @@ def read_tensors(folder: Path) -> list[Tensor]:
 
 
 def group_tensors(tensors: list[Tensor], *, layers: int) -> tuple[TensorGroup, ...]:
-    """Leaves out layers behind the last (spare ones for other purposes): a loader does not read them."""
+    """Leaves out layers behind the last (spare ones for other purposes): a loader does not read them. Raises
+    ModelUnreadable for more dtypes than there are."""
     sums: dict[tuple[Kind, str], tuple[int, int]] = {}
     for tensor in tensors:
         spare = _OWN_LAYER.match(tensor.name)
         if spare is None or int(spare[1]) < layers:
             values, size_bytes = sums.get((tensor.kind, tensor.dtype), (0, 0))
             sums[tensor.kind, tensor.dtype] = (values + tensor.values, size_bytes + tensor.size_bytes)
+    if len(sums) > _MOST_GROUPS:
+        raise ModelUnreadable(f"The weights have {len({dtype for _, dtype in sums})} dtypes: no model has so many.")
     return tuple(TensorGroup(kind, dtype, *sums[kind, dtype]) for kind, dtype in sorted(sums))
 
 
@@ -171,7 +175,7 @@ def _read_tensor(name: str, entry: Mapping[str, Any], *, data_bytes: int) -> Ten
     is_sane = len(shape) <= _MOST_DIMENSIONS and all(0 <= size <= _LARGEST_DIMENSION for size in shape)
     if not is_sane or not 0 <= begin <= end <= data_bytes:
         raise ValueError(f"the tensor {name[:80]!r} does not lie in the file")
-    tensor = Tensor(name, str(entry["dtype"]), shape, end - begin)
+    tensor = Tensor(name, str(entry["dtype"])[:_LONGEST_DTYPE], shape, end - begin)
     bits = DTYPE_BITS.get(tensor.dtype)
     if bits is not None and tensor.values * bits != tensor.size_bytes * 8:
         raise ValueError(

@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cachemgr import locks
+from cachemgr.drive_report import DriveReport
 from cachemgr.errors import CacheUnavailable, RepoBusy
 from cachemgr.models import Cache
 from cachemgr.monitor import look_up_repo
@@ -40,10 +42,11 @@ class LocatedModel:
 
 @dataclass(frozen=True, slots=True)
 class HeldModel:
-    """While its lock is held, nobody removes the files. Release it."""
+    """While its lock is held, nobody removes the files. Release it. `description`: what the describer said of them."""
 
     located: LocatedModel
     lock: locks.RepoLock
+    description: Any = None
 
 
 def locate(model: ModelRegistry) -> LocatedModel:
@@ -53,13 +56,14 @@ def locate(model: ModelRegistry) -> LocatedModel:
     return held.located
 
 
-def hold(model: ModelRegistry) -> HeldModel:
-    """Looks on the drive that the row names, and keeps its files from being removed. Raises CacheUnavailable,
+def hold(model: ModelRegistry, *, describer: str | None = None) -> HeldModel:
+    """Looks on the drive that the row names, and keeps its files from being removed. What has to be read of them reads
+    the describer, a module, in the child process that looks: see ProbeRequest. Raises CacheUnavailable,
     ModelNotDownloaded, ModelDamaged, or RepoBusy while they are being removed."""
     refuse_damaged(model)
     while True:
         try:
-            return _find(model)
+            return _find(model, describer=describer)
         except _NOT_HERE:
             now = ModelRegistry.objects.filter(pk=model.pk).first()
             if now is None or home_of(now) == home_of(model):
@@ -86,14 +90,14 @@ def _up_to_date(located: LocatedModel, model: ModelRegistry) -> LocatedModel:
     return replace(located, is_pinned=model.pinned, serving=model.serving_settings)
 
 
-def _find(model: ModelRegistry) -> HeldModel:
+def _find(model: ModelRegistry, *, describer: str | None) -> HeldModel:
     """At home, else at the other end of an open move. Raises what was wrong at home."""
     home = cache_of(model)
     try:
-        return _hold_in(home, model)
+        return _hold_in(home, model, describer=describer)
     except _NOT_HERE:
         for cache in _ends_of_move(model):
-            if cache != home and (held := _hold_whole(cache, model)):
+            if cache != home and (held := _hold_whole(cache, model, describer=describer)):
                 return held
         raise
 
@@ -105,10 +109,10 @@ def _ends_of_move(model: ModelRegistry) -> Iterator[Cache]:
         yield from (cache for cache in (job.source, job.target) if cache is not None)
 
 
-def _hold_whole(cache: Cache, model: ModelRegistry) -> HeldModel | None:
+def _hold_whole(cache: Cache, model: ModelRegistry, *, describer: str | None) -> HeldModel | None:
     """Where the row does not point, only what it describes to the byte will do: the rest may be gone already."""
     try:
-        held = _hold_in(cache, model)
+        held = _hold_in(cache, model, describer=describer)
     except _NOT_HERE:
         return None
     if held.located.snapshot_path.name == model.revision and held.located.size_bytes == model.size_bytes:
@@ -117,30 +121,31 @@ def _hold_whole(cache: Cache, model: ModelRegistry) -> HeldModel | None:
     return None
 
 
-def _hold_in(cache: Cache, model: ModelRegistry) -> HeldModel:
+def _hold_in(cache: Cache, model: ModelRegistry, *, describer: str | None) -> HeldModel:
     """Locks first, then looks: what was seen there stays there."""
     folder = cache.home_of(model.hf_path)
     lock = locks.shared(folder, wait_seconds=_LOCK_SECONDS)
     try:
-        revision = _revision_in(cache, model)
+        report = look_up_repo(cache, repo_id=model.hf_path, limit_seconds=_LOOK_SECONDS, describer=describer)
+        revision = _choose_revision(report, model, where=cache.path)
         is_home = folder == home_of(model)
         if is_home and model.status not in {ModelRegistry.Status.READY, *_IN_WORK}:
             mark_ready(model, revision)  # files that were put there by hand, or a drive that came back
     except BaseException:
         lock.release()
         raise
-    return HeldModel(_located(model, cache=cache, revision=revision), lock)
+    description = (report.descriptions or {}).get(revision.commit)
+    return HeldModel(_located(model, cache=cache, revision=revision), lock, description)
 
 
-def _revision_in(cache: Cache, model: ModelRegistry) -> RevisionReport:
-    report = look_up_repo(cache, repo_id=model.hf_path, limit_seconds=_LOOK_SECONDS)
+def _choose_revision(report: DriveReport, model: ModelRegistry, *, where: str) -> RevisionReport:
     if report.contents is None:
         raise CacheUnavailable(f"{model} cannot be loaded: {report.message}")
     found = [revision for repo in report.contents.repos for revision in repo.revisions]
     revision = choose_loadable(found, commit=model.revision)
     is_landing = model.status == ModelRegistry.Status.DOWNLOADING
     if revision is None or (is_landing and revision.commit != model.revision):
-        raise not_downloaded(model, where=cache.path)
+        raise not_downloaded(model, where=where)
     return revision
 
 

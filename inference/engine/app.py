@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from inference.engine.backend import Backend, Ready
+from inference.engine.backend import Backend, Ready, RunnerFacts
 from inference.engine.bodies import Asked, BadRequest, read_chat, read_completion
 from inference.engine.choices import Answer, Ended, GenerationFailed, Part, Piece
 from inference.engine.prompts import encode_prompt
@@ -21,14 +22,16 @@ from inference.engine.protocol import DONE, Envelope, Json, make_error, make_eve
 
 Result = TypeVar("Result")
 _CLIENT_LEFT = 499
+_ENCODERS = 2
 
 
 class EngineApp:
     def __init__(self, backend: Backend, *, model_name: str) -> None:
         self._backend = backend
         self._model_name = model_name
-        # Templates and tokenizers take milliseconds to a second for a long prompt: too long for the event loop.
-        self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
+        # Templates and tokenizers take milliseconds to a second for a long prompt: too long for the event loop. A
+        # template that does not end has one of the threads until it is stopped.
+        self._encoder = ThreadPoolExecutor(max_workers=_ENCODERS, thread_name_prefix="encoder")
 
     def make_app(self) -> Starlette:
         routes = [
@@ -61,7 +64,9 @@ class EngineApp:
         if not isinstance(state, Ready):
             return _answer_loading(self._model_name, stage=state.stage)
         asked = read(await _read_json(request), model=self._model_name)
-        answer = await self._prepare(asked, context_length=state.context_length)
+        answer = await _work_while_connected(self._prepare(asked, facts=state.runner), request=request)
+        if answer is None:
+            return Response(status_code=_CLIENT_LEFT)
         envelope = Envelope(
             model=asked.model,
             is_chat=asked.messages is not None,
@@ -73,12 +78,10 @@ class EngineApp:
         whole = await _work_while_connected(_collect(answer, envelope=envelope), request=request)
         return JSONResponse(whole) if whole else Response(status_code=_CLIENT_LEFT)
 
-    async def _prepare(self, asked: Asked, *, context_length: int) -> Answer:
-        tokenizer = self._backend.get_tokenizer()
-        prompt_ids = await asyncio.get_running_loop().run_in_executor(
-            self._encoder, lambda: encode_prompt(asked, tokenizer=tokenizer, context_length=context_length)
-        )
-        return Answer(asked, prompt_ids=prompt_ids, context_length=context_length, backend=self._backend)
+    async def _prepare(self, asked: Asked, *, facts: RunnerFacts) -> Answer:
+        encode = partial(encode_prompt, asked, tokenizer=self._backend.get_tokenizer(), facts=facts)
+        prompt_ids = await asyncio.get_running_loop().run_in_executor(self._encoder, encode)
+        return Answer(asked, prompt_ids=prompt_ids, context_length=facts.context_length, backend=self._backend)
 
 
 class EventStream(StreamingResponse):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
+from weakref import proxy
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ class PagedAttention:
 
     def __init__(self) -> None:
         self.name = f"paged_by_request_{next(_numbers)}"
-        AttentionInterface.register(self.name, self)
+        AttentionInterface.register(self.name, proxy(self))  # which is kept for ever
         self._pages_by_layer: Mapping[int, Pages] = {}
         self._spans: Sequence[Span] = ()
         self._read_keys = self._read_values = torch.empty(0)

@@ -54,12 +54,14 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class RunnerFacts:
-    """`backend_reason`: why not `batching`, as a sentence, or "". `kv_tokens` are those of all requests together, and
-    `kv_bytes` what their paged cache takes of its device, on the CPU only as it is used. Without one both are 0."""
+    """`backend_reason`: why not `batching`, as a sentence, or "". `words`: token ids from here on have no weights.
+    `kv_tokens` are those of all requests together, and `kv_bytes` what their paged cache takes of its device, on the
+    CPU only as it is used. Without one both are 0."""
 
     backend: BackendName
     context_length: int
     parallel_requests: int
+    words: int
     kv_tokens: int = 0
     kv_bytes: int = 0
     kv_device: str = ""
@@ -72,10 +74,6 @@ class Ready:
     runner: RunnerFacts
     load_seconds: float
     stage_seconds: Mapping[str, float]
-
-    @property
-    def context_length(self) -> int:
-        return self.runner.context_length
 
     def count_memory(self) -> dict[str, dict[str, int]]:
         """For each device its `weights_bytes` and `kv_bytes`."""
@@ -154,6 +152,8 @@ class Tokenizer(Protocol):
 
     chat_template: Any
     bos_token_id: int | None
+
+    def __hash__(self) -> int: ...
 
     def __call__(self, text: str, /, *, add_special_tokens: bool = ...) -> Any: ...
 

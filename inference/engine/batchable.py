@@ -83,7 +83,8 @@ class Trial:
         batches.add("other", prompt_ids=self._prompt[:_OTHER_TOKENS], max_new_tokens=_TRIAL_TOKENS)
         batches.add("trial", prompt_ids=self._prompt, max_new_tokens=2)
         while "trial" not in self._found:
-            batches.step(self._keep, most_tokens=_OTHER_TOKENS + _TRIAL_TOKENS // 2)
+            if not batches.step(self._keep, most_tokens=_OTHER_TOKENS + _TRIAL_TOKENS // 2):
+                raise Unbatchable("In a trial transformers found nothing to do, so it is not batched.")
         for name in ("trial", "other"):
             batches.cancel(name)
         batches.step(self._keep, most_tokens=1)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -12,10 +13,9 @@ from inference.engine.backend import EngineSettings, Failed, Finished, Generatio
 from inference.engine.batching_hooks import BatchSizes, PagedBatches
 from inference.engine.loading import LoadedModel
 from inference.engine.pace import Pace
+from inference.engine.passes import Left, before_each_layer
 from inference.engine.sampling import Chosen, Sampler, choose_tokens, plan_sampling
-from inference.engine.sizes import STEP_TOKENS_CPU, STEP_TOKENS_GPU
-
-_USUAL_KV_TOKENS = 16384
+from inference.engine.sizes import DEFAULT_KV_TOKENS, STEP_TOKENS_CPU, STEP_TOKENS_GPU
 
 
 @dataclass(eq=False)
@@ -39,7 +39,8 @@ class BatchingRunner:
         self.capacity = settings.parallel_requests
         self.steps = 0
         self._loaded = loaded
-        step_tokens = STEP_TOKENS_CPU if loaded.device.type == "cpu" else STEP_TOKENS_GPU
+        usual = STEP_TOKENS_CPU if loaded.device.type == "cpu" else STEP_TOKENS_GPU
+        step_tokens = max(usual, settings.parallel_requests)
         self._pace = Pace(most_tokens=step_tokens)
         self.batches = PagedBatches(
             loaded.model,
@@ -57,6 +58,7 @@ class BatchingRunner:
             backend="batching",
             context_length=min(self._loaded.context_length, self.batches.capacity_tokens),
             parallel_requests=self.capacity,
+            words=self._loaded.words,
             kv_tokens=self.batches.kv_tokens,
             kv_bytes=self.batches.kv_bytes,
             kv_device=str(self._loaded.device),
@@ -76,8 +78,13 @@ class BatchingRunner:
         """Gives each request that can have one its next token. Returns those that have ended."""
         answering = sum(bool(request.tokens) for request in self._requests.values())
         started = time.monotonic()
-        with torch.inference_mode():
-            tokens = self.batches.step(self._choose, most_tokens=self._pace.choose_tokens(answering=answering))
+        try:
+            with torch.inference_mode(), self._watch(answering=answering):
+                tokens = self.batches.step(self._choose, most_tokens=self._pace.choose_tokens(answering=answering))
+        except Left:
+            return self.recover()
+        if not tokens and self._requests:
+            raise RuntimeError(f"{len(self._requests)} requests wait, and transformers finds nothing to do for them")
         self._pace.note(tokens=tokens, seconds=time.monotonic() - started)
         self.steps += 1
         news, self._news = self._news, []
@@ -100,6 +107,17 @@ class BatchingRunner:
         for request in rest:
             self._start(request)
         return [request.generation for request in blamed]
+
+    def _watch(self, *, answering: int) -> AbstractContextManager[None]:
+        """On a CPU even a small part of a prompt may take a large model seconds: it is left when all have left."""
+        if answering or self._loaded.device.type != "cpu":
+            return nullcontext()
+        return before_each_layer(self._loaded.model, self._need_somebody)
+
+    def _need_somebody(self) -> None:
+        in_step = [self._requests[name].generation for name in self.batches.scheduled_ids]
+        if all(each.cancelled.is_set() for each in in_step):
+            raise Left
 
     def _start(self, request: Request) -> None:
         name = str(next(self._names))
@@ -135,5 +153,5 @@ class BatchingRunner:
 
 def choose_kv_tokens(settings: EngineSettings, *, loaded: LoadedModel) -> int:
     """Nobody planned it: one whole context, and several short ones."""
-    usual = min(_USUAL_KV_TOKENS, loaded.context_length * settings.parallel_requests)
+    usual = min(DEFAULT_KV_TOKENS, loaded.context_length * settings.parallel_requests)
     return settings.kv_tokens or max(loaded.context_length, usual)

@@ -6,16 +6,19 @@ prefix sharing, and its forward pass are used; its thread, its queues and its sa
 tests/inference/engine/test_batching_hooks.py fails when another version changes what is touched here.
 """
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
-from transformers.generation.continuous_batching.cache import ATTN_TYPE_TO_ALLOCATOR, group_layers_by_attn_type
+from transformers.generation.continuous_batching import cache, input_outputs
 from transformers.generation.continuous_batching.model_runner import infer_max_single_request_tokens
 from transformers.utils.import_utils import is_flash_attn_2_available
 
@@ -30,7 +33,8 @@ _FULL_ATTENTION = "full_attention"
 
 @dataclass(frozen=True)
 class BatchSizes:
-    """`step_tokens`: at most so many tokens go through the model at once, prompts and answers together."""
+    """`step_tokens`: at most so many tokens go through the model at once, prompts and answers together; no fewer than
+    there are requests."""
 
     kv_tokens: int
     parallel_requests: int
@@ -49,7 +53,7 @@ class PagedBatches:
             ContinuousBatchingConfig(
                 page_size=page_tokens,
                 num_blocks=ceil(sizes.kv_tokens / page_tokens),
-                max_batch_tokens=max(sizes.step_tokens, sizes.parallel_requests),
+                max_batch_tokens=sizes.step_tokens,
                 max_requests_per_batch=sizes.parallel_requests,
                 max_memory_percent=1.0,  # the caller has planned
                 use_async_batching=False,
@@ -57,14 +61,14 @@ class PagedBatches:
             ),
         )
         self._attention = self._take_over_attention()
-        with LazyZeros():
+        with LazyZeros(), _planned_memory(model.device):
             self._processor = self._manager._create_batch_processor()
         self._take_over_sampling()
-        if self._attention:
-            self._read_by_request(self._attention)
         self._processor.warmup(model)
         self.capacity_tokens: int = infer_max_single_request_tokens(self._processor.cache)
         """The most tokens that one request can have, prompt and answer together."""
+        if self._attention:
+            self._read_by_request(self._attention)
 
     @property
     def kv_bytes(self) -> int:
@@ -72,8 +76,7 @@ class PagedBatches:
 
     @property
     def kv_tokens(self) -> int:
-        cache = self._processor.cache
-        return int(cache.num_blocks * self._manager.continuous_batching_config.page_size)
+        return int(self._processor.cache.num_blocks * self._manager.continuous_batching_config.page_size)
 
     @property
     def scheduled_ids(self) -> list[str]:
@@ -86,8 +89,13 @@ class PagedBatches:
         )
 
     def cancel(self, request_id: str) -> None:
-        """Its pages are free from the next step on; one that has finished may be cancelled too."""
+        """Its pages are free from the next step on; one that has finished may be cancelled too.
+
+        transformers lets nobody in while one waits who had to give up his pages, until another finishes. Who leaves
+        makes as much room.
+        """
         self._manager.cancel_request(request_id)
+        self._processor.scheduler.block_new_requests = False
 
     def step(self, choose: Choose, *, most_tokens: int) -> int:
         """Runs the model once, on `most_tokens` at most, if there is anything to do. Returns how many tokens it was.
@@ -96,7 +104,7 @@ class PagedBatches:
         """
         processor = self._processor
         processor.max_batch_tokens = min(most_tokens, processor.cache.max_batch_tokens)
-        if not self._prepare():
+        if not processor.prepare_next_batch():
             return 0
         batch = processor.inputs_and_outputs
         if self._attention:
@@ -113,19 +121,6 @@ class PagedBatches:
         """After a step that failed: nothing waits or runs any more."""
         self._processor._update_tp_group_state()  # empties the manager's queues
         self._processor.reset()
-
-    def _prepare(self) -> bool:
-        """transformers keeps new requests out while one that had to give up its pages waits, until another finishes; if
-        all others were cancelled instead, it would keep them out for ever."""
-        processor = self._processor
-        if processor.prepare_next_batch():
-            return True
-        if not processor.has_pending_requests():
-            return False
-        processor.scheduler.block_new_requests = False
-        if processor.prepare_next_batch():
-            return True
-        raise RuntimeError("the scheduler of batches finds nothing to do for the requests that it has")
 
     def _take_over_sampling(self) -> None:
         runner, router = self._processor.model_runner, self._processor.output_router
@@ -149,7 +144,7 @@ class PagedBatches:
     def _take_over_attention(self) -> PagedAttention | None:
         """On the CPU, for models of which all layers attend to all tokens with torch's own function."""
         config = self._model.config.get_text_config()
-        is_plain = set(group_layers_by_attn_type(config)) == {_FULL_ATTENTION}
+        is_plain = set(cache.group_layers_by_attn_type(config)) == {_FULL_ATTENTION}
         if self._model.device.type != "cpu" or config._attn_implementation != "sdpa" or not is_plain:
             return None
         ours = PagedAttention()
@@ -157,8 +152,11 @@ class PagedBatches:
         return ours
 
     def _read_by_request(self, ours: PagedAttention) -> None:
-        """Told that nothing is to be read, transformers only writes the new keys and values."""
-        ours.bind(self._processor.cache.cache_allocators[_FULL_ATTENTION]._kv_page_views)
+        """Told that nothing is to be read, transformers only writes the new keys and values; and it need not count
+        whether all that the requests of a step read fits into its list of what to read."""
+        paged = self._processor.cache
+        ours.bind(paged.cache_allocators[_FULL_ATTENTION]._kv_page_views)
+        paged.max_tokens_read = sys.maxsize
         self._processor.model_runner.maybe_pad_inputs = _read_nothing
 
     def _list_spans(self) -> list[Span]:
@@ -177,11 +175,32 @@ class PagedBatches:
 def list_unpaged_layers(model: Any) -> list[str]:
     """Types of layers that the paged cache does not know."""
     layer_types = getattr(model.config.get_text_config(), "layer_types", None) or []
-    return sorted(set(layer_types) - set(ATTN_TYPE_TO_ALLOCATOR))
+    return sorted(set(layer_types) - set(cache.ATTN_TYPE_TO_ALLOCATOR))
 
 
 def has_exchangeable_attention(model: Any) -> bool:
     return bool(model._supports_attention_backend) and hasattr(model, "init_continuous_batching")
+
+
+@contextmanager
+def _planned_memory(device: torch.device) -> Iterator[None]:
+    """transformers refuses a cache, also one on the CPU, that would not fit into what a GPU has free, and begins to use
+    that GPU by looking. The caller has planned."""
+    with (
+        _exchanged(cache, "get_device_and_memory_breakdown", lambda: (device, sys.maxsize, 0, 0)),
+        _exchanged(input_outputs, "get_available_devices", lambda: {"cpu"}),
+    ):
+        yield
+
+
+@contextmanager
+def _exchanged(module: ModuleType, name: str, function: Callable[[], Any]) -> Iterator[None]:
+    original = getattr(module, name)
+    setattr(module, name, function)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
 
 
 def _ignore(outputs: Any) -> None:

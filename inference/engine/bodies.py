@@ -93,7 +93,8 @@ def _read_message(message: Any, *, index: int) -> dict[str, str]:
     where = f"messages[{index}]"
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise BadRequest(f"`{where}` must be an object with a `role`.", param=where)
-    role = "system" if message["role"] == "developer" else message["role"]
+    role = _check_text(message["role"], where=f"{where}.role")
+    role = "system" if role == "developer" else role
     return {"role": role, "content": _read_content(message.get("content"), where=f"{where}.content")}
 
 

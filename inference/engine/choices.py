@@ -32,11 +32,16 @@ class Ended:
 
 
 class TextAssembler:
-    """Joins detokenizer, stop strings and logprobs: the entry of a token is shown when the first of its text is."""
+    """Joins detokenizer, stop strings and logprobs: the entry of a token is shown when the first of its text is.
 
-    def __init__(self, tokenizer: Tokenizer, *, stops: Sequence[str]) -> None:
+    `before`: the tokens of the text that the answer goes on with.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, stops: Sequence[str], before: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._detokenizer = IncrementalDetokenizer(lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)))
+        self._detokenizer = IncrementalDetokenizer(
+            lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)), before=before
+        )
         self._matcher = StopMatcher(stops)
         self._waiting: list[TokenText] = []
         self._shown_characters = 0
@@ -84,7 +89,8 @@ class Choice:
         self.has_ended = False
         self._generation = generation
         self._backend = backend
-        self._assembler = TextAssembler(backend.get_tokenizer(), stops=asked.stops)
+        before = generation.prompt_ids if asked.messages is None else ()
+        self._assembler = TextAssembler(backend.get_tokenizer(), stops=asked.stops, before=before)
 
     def submit(self) -> None:
         self._backend.submit(self._generation)

@@ -1,28 +1,35 @@
 """From tokens to text, pure: characters are never split, and stop strings are cut out wherever tokens begin and end."""
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
+
+Decode = Callable[[Sequence[int]], str]
 
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+_CHARACTER_TOKENS = 4  # no character has more bytes
 
 
 class IncrementalDetokenizer:
     """Tokens in, text out. Bytes that may still become a character wait for the next token.
 
     Decodes from the last piece that was given out, because a tokenizer may write a token differently at the start.
+    `before`: the tokens of the text that goes on here, if one does.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+    def __init__(self, decode: Decode, *, before: Sequence[int] = ()) -> None:
         self._decode = decode
-        self._ids: list[int] = []
-        self._shown_text = ""
-        self._shown_ids = 0
+        self._ids = _take_end(before, decode=decode)
+        self._shown_text = decode(self._ids)
+        self._shown_ids = len(self._ids)
 
     def push(self, token_id: int) -> str:
         self._ids.append(token_id)
         text = self._decode(self._ids)
-        if text.endswith(_INCOMPLETE):
+        if not text.endswith(_INCOMPLETE):
+            return self._advance(text)
+        if len(self._ids) - self._shown_ids <= _CHARACTER_TOKENS:
             return ""
-        return self._advance(text)
+        return self._give_up(text)
 
     def flush(self) -> str:
         """What still waits at the end; bytes that make no character come out as U+FFFD."""
@@ -30,12 +37,36 @@ class IncrementalDetokenizer:
 
     def _advance(self, text: str) -> str:
         piece = text[len(self._shown_text) :]
-        if not piece:
-            return ""
-        self._ids = self._ids[self._shown_ids :]
-        self._shown_ids = len(self._ids)
-        self._shown_text = self._decode(self._ids)
+        if piece:
+            self._ids = self._ids[self._shown_ids :]
+            self._shown_ids = len(self._ids)
+            self._shown_text = self._decode(self._ids)
+        else:  # no number of tokens without text is worth more than a few
+            del self._ids[self._shown_ids : -_CHARACTER_TOKENS]
         return piece
+
+    def _give_up(self, text: str) -> str:
+        """So many tokens are no one character: only what the last ones say may still change."""
+        rest = text[len(self._shown_text) :]
+        self._ids = self._ids[1 - _CHARACTER_TOKENS :]
+        end = self._decode(self._ids)
+        waiting = _count_common_end(rest, end)
+        self._shown_ids = 0
+        self._shown_text = end[: len(end) - waiting]
+        return rest[: len(rest) - waiting]
+
+
+def _take_end(ids: Sequence[int], *, decode: Decode) -> list[int]:
+    """The last few, and more if these begin or end within a character."""
+    count = _CHARACTER_TOKENS
+    while count < len(ids) and decode(ids[-count:]).endswith(_INCOMPLETE):
+        count *= 2
+    return list(ids[-count:])
+
+
+def _count_common_end(first: str, second: str) -> int:
+    pairs = zip(reversed(first), reversed(second), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 class StopMatcher:

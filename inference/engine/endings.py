@@ -68,6 +68,11 @@ def find_ending(error: Exception) -> Ending | None:
     return None
 
 
+def explain_broken_thread(error: Exception) -> Ending:
+    """What an error means that nobody expected on the model thread."""
+    return find_ending(error) or Ending(BROKEN, f"The engine failed: {_describe(error)}")
+
+
 def _describe(error: Exception) -> str:
     first_line = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {first_line}".rstrip(": ")

@@ -1,6 +1,7 @@
 """The `generate` backend: one generation at a time, with transformers' own, for models that it cannot batch."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -10,17 +11,23 @@ from transformers.generation.streamers import BaseStreamer
 
 from inference.engine.backend import Failed, Finished, Generation, RunnerFacts, Token
 from inference.engine.loading import LoadedModel
+from inference.engine.passes import Left, before_each_layer
 from inference.engine.sampling import Chosen, Sampler, choose_tokens, plan_sampling
 
 
 class GenerateRunner:
-    """A loaded model; every call comes from the model thread."""
+    """A loaded model; every call comes from the model thread.
+
+    What it counts as a step is a layer: a long prompt is one pass, which shows that it goes on, and which can be left.
+    """
 
     capacity = 1
 
     def __init__(self, loaded: LoadedModel, *, reason: str) -> None:
         self.tokenizer = loaded.tokenizer
-        self.facts = RunnerFacts("generate", loaded.context_length, parallel_requests=1, backend_reason=reason)
+        self.facts = RunnerFacts(
+            "generate", loaded.context_length, parallel_requests=1, words=loaded.words, backend_reason=reason
+        )
         self.steps = 0
         self._loaded = loaded
         self._active: list[Generation] = []
@@ -42,12 +49,21 @@ class GenerateRunner:
         ended, self._active = self._active, []
         return ended
 
-    def count_step(self) -> None:
-        self.steps += 1
-
     def _run(self, generation: Generation) -> None:
         chooser = OneChooser(self._loaded, generation=generation)
-        streamer = EventStreamer(generation, chooser=chooser)
+        with suppress(Left), before_each_layer(self._loaded.model, lambda: self._go_on(generation)):
+            self._generate(generation, chooser=chooser)
+        if chooser.last is None:
+            generation.send(Failed(self._loaded.explain_no_numbers()))
+        else:
+            generation.send(Finished("stop" if chooser.has_ended else "length"))
+
+    def _go_on(self, generation: Generation) -> None:
+        if generation.cancelled.is_set():
+            raise Left
+        self.steps += 1
+
+    def _generate(self, generation: Generation, *, chooser: "OneChooser") -> None:
         prompt = torch.tensor([generation.prompt_ids], device=self._loaded.device)
         # Greedy, because the chooser leaves one token possible; all else is the model's own.
         config = GenerationConfig(max_new_tokens=generation.max_new_tokens, do_sample=False, use_cache=True)  # type: ignore[no-untyped-call]
@@ -57,13 +73,9 @@ class GenerateRunner:
                 attention_mask=torch.ones_like(prompt),
                 generation_config=config,
                 logits_processor=[chooser],
-                stopping_criteria=StoppingCriteriaList([EarlyEnd(self, generation=generation, chooser=chooser)]),
-                streamer=streamer,
+                stopping_criteria=StoppingCriteriaList([EarlyEnd(chooser)]),
+                streamer=EventStreamer(generation, chooser=chooser),
             )
-        if chooser.last is None:
-            generation.send(Failed(self._loaded.explain_no_numbers()))
-        else:
-            generation.send(Finished("stop" if chooser.has_ended else "length"))
 
 
 class OneChooser(LogitsProcessor):
@@ -91,16 +103,13 @@ class OneChooser(LogitsProcessor):
 
 
 class EarlyEnd(StoppingCriteria):
-    """Called once for each token."""
+    """Where the model gave no numbers."""
 
-    def __init__(self, runner: GenerateRunner, *, generation: Generation, chooser: OneChooser) -> None:
-        self._runner = runner
-        self._generation = generation
+    def __init__(self, chooser: OneChooser) -> None:
         self._chooser = chooser
 
     def __call__(self, input_ids: Tensor, scores: Any, **unused: Any) -> Tensor:
-        self._runner.count_step()
-        is_over = self._generation.cancelled.is_set() or self._chooser.last is None
+        is_over = self._chooser.last is None
         return torch.full((input_ids.shape[0],), is_over, dtype=torch.bool, device=input_ids.device)
 
 

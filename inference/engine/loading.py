@@ -42,6 +42,11 @@ class LoadedModel:
         return device
 
     @property
+    def words(self) -> int:
+        """How many tokens have weights; a tokenizer may know more."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
     def facts(self) -> ModelFacts:
         return ModelFacts(
             device=self.placement.device,
@@ -73,6 +78,8 @@ def load_model(settings: EngineSettings) -> LoadedModel:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     warnings.simplefilter("ignore")
     placement = place(settings, machine=_look_at_machine())
+    if placement.device.startswith("cuda"):
+        torch.cuda.set_device(placement.device)  # what libraries do on "the" GPU is done on this one
     model = read_weights(settings, placement=placement)
     tokenizer: Any = AutoTokenizer.from_pretrained(settings.model_path, **_SAFE)
     tokenizer("A first text, so that no later one changes how the tokenizer is set.")

@@ -1,5 +1,6 @@
 """Loads a model and decides how it is run: all requests together, if transformers can do that with this model."""
 
+import gc
 import sys
 import traceback
 
@@ -30,6 +31,8 @@ def start_runner(loaded: LoadedModel, *, settings: EngineSettings) -> Runner:
         traceback.print_exc(file=sys.stderr)
         reason = f"transformers cannot batch it: {str(error) or type(error).__name__}"
     loaded.model.set_attn_implementation(usual_attention)
+    gc.collect()  # the cache of a batch that failed is a part of a circle
+    torch.cuda.empty_cache()
     return GenerateRunner(loaded, reason=reason)
 
 

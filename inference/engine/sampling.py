@@ -173,10 +173,27 @@ def draw_tokens(logits: Tensor, samplers: Sequence[Sampler]) -> list[int]:
 
 def _draw_narrow(logits: Tensor, samplers: Sequence[Sampler]) -> list[int]:
     counts = torch.tensor([[sampler.plan.top_k] for sampler in samplers], device=logits.device)
-    values, ids = logits.topk(int(counts.max()))
-    values = values.masked_fill(torch.arange(values.shape[-1], device=logits.device) >= counts, -torch.inf)
+    values, ids = take_largest(logits, counts=counts)
     picked: list[int] = ids.gather(-1, _draw_index(values, samplers)[:, None])[:, 0].tolist()
     return picked
+
+
+def take_largest(logits: Tensor, *, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """So many of each row, and what is exactly as large as the last of them, as transformers does it: values and ids,
+    both (rows, candidates), in the order of the ids, and then minus infinity. counts: (rows, 1).
+
+    16-bit models have many equal logits, of which `topk` takes any. So more are taken, until all equal ones are there.
+    """
+    width, words = int(counts.max()), logits.shape[-1]
+    is_whole = False
+    while not is_whole:
+        width = min(2 * width, words)
+        values, ids = logits.topk(width)
+        last = values.gather(-1, counts - 1)
+        is_whole = width == words or bool((values[:, -1:] < last).all())
+    is_out = values < last
+    order = ids.masked_fill(is_out, words).argsort(-1)
+    return values.masked_fill_(is_out, -torch.inf).gather(-1, order), ids.gather(-1, order)
 
 
 def _draw_index(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:

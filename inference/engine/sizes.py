@@ -6,3 +6,5 @@ STEP_TOKENS_GPU = 2048
 PAGE_TOKENS_CPU = 128
 PAGE_TOKENS_GPU = 256
 """What flash attention's kernels want."""
+DEFAULT_KV_TOKENS = 16384
+"""The most that all requests together get in the paged cache, unless one context needs more or somebody chose."""

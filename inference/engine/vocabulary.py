@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import lru_cache
 
 from inference.engine.backend import Tokenizer, TokenLogprobs
 from inference.engine.protocol import TokenText
@@ -28,10 +29,17 @@ def describe_token(token_id: int, *, tokenizer: Tokenizer, logprobs: TokenLogpro
 def _describe(
     token_id: int, *, tokenizer: Tokenizer, logprob: float, top: tuple[TokenText, ...] = (), offset: int = 0
 ) -> TokenText:
-    text = str(tokenizer.decode([token_id], skip_special_tokens=False))
-    written = str(tokenizer.convert_ids_to_tokens(token_id))
+    text, token_bytes = _read(tokenizer, token_id)
     logprob = logprob if math.isfinite(logprob) else _NEVER
-    return TokenText(text=text, token_bytes=read_bytes(written, text=text), logprob=logprob, top=top, offset=offset)
+    return TokenText(text=text, token_bytes=token_bytes, logprob=logprob, top=top, offset=offset)
+
+
+@lru_cache(maxsize=2**16)
+def _read(tokenizer: Tokenizer, token_id: int) -> tuple[str, bytes]:
+    """As it is written after another: some tokenizers leave out the space before the first token of a text."""
+    first = str(tokenizer.decode([token_id], skip_special_tokens=False))
+    text = str(tokenizer.decode([token_id, token_id], skip_special_tokens=False))[len(first) :]
+    return text, read_bytes(str(tokenizer.convert_ids_to_tokens(token_id)), text=text)
 
 
 def read_bytes(written: str, *, text: str) -> bytes:

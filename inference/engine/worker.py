@@ -15,7 +15,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from inference.engine.backend import Failed, Generation, Load, LoadError, Loading, Ready, Tokenizer
-from inference.engine.endings import BROKEN, LOAD_FAILED, Ending, explain_load_error, find_ending
+from inference.engine.endings import (
+    BROKEN,
+    LOAD_FAILED,
+    Ending,
+    explain_broken_thread,
+    explain_load_error,
+    find_ending,
+)
 from inference.engine.runner import Runner
 from inference.engine.stages import ModelLoad
 
@@ -80,9 +87,15 @@ class ModelThread:
         except Exception as error:  # noqa: BLE001 - libraries raise whatever they like; it ends with the reason
             self._on_ending(explain_load_error(error))
             return
-        while True:
-            self._take(runner)
-            self._step(runner)
+        try:
+            while True:
+                self._take(runner)
+                self._step(runner)
+        except Ending as ending:
+            self._give_up(ending)
+        except Exception as error:  # noqa: BLE001 - without this thread nobody would ever be answered
+            traceback.print_exc()
+            self._give_up(explain_broken_thread(error))
 
     def _take(self, runner: Runner) -> None:
         """Waits until there is something to do; lets those go who have left, and in as many as there is room for."""
@@ -110,23 +123,22 @@ class ModelThread:
             self._active = [each for each in self._active if each not in ended]
 
     def _survive(self, runner: Runner, error: Exception) -> Sequence[Generation]:
-        """The generations that are lost, which have been told."""
-        ending = find_ending(error)
-        failed = Failed(f"The model failed while it was generating ({type(error).__name__}).")
-        if ending is None:
-            try:
-                lost = runner.recover()
-            except Exception as second:  # noqa: BLE001 - see above
-                traceback.print_exc()
-                ending = Ending(BROKEN, f"The model failed ({error}), and could not go on ({second}).")
-        if ending:
-            self._fail_all(Failed(str(ending)))
-            time.sleep(_LAST_WORDS_SECONDS)  # the events have to reach their clients
-            self._on_ending(ending)
-            return []
+        """The generations that are lost, which have been told. Raises Ending if it cannot go on."""
+        if ending := find_ending(error):
+            raise ending
+        try:
+            lost = runner.recover()
+        except Exception as second:
+            traceback.print_exc()
+            raise Ending(BROKEN, f"The model failed ({error}), and could not go on ({second}).") from second
         for generation in lost:
-            generation.send(failed)
+            generation.send(Failed(f"The model failed while it was generating ({type(error).__name__})."))
         return lost
+
+    def _give_up(self, ending: Ending) -> None:
+        self._fail_all(Failed(str(ending)))
+        time.sleep(_LAST_WORDS_SECONDS)  # the events have to reach their clients
+        self._on_ending(ending)
 
     def _fail_all(self, reason: Failed) -> None:
         """Nothing is taken in any more."""

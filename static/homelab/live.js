@@ -42,8 +42,13 @@ function presence(model) {
   if (model.status === "failed") return "failed";
   if (model.status === "unloaded") return model.reason ? `not loaded: ${model.reason}` : "not loaded";
   if (model.status === "loading") return loading(model);
-  const uses = { 0: "idle", 1: "answers 1 request" }[model.requests] ?? `answers ${model.requests} requests`;
-  return [bytes(model.memory_bytes), model.device, uses].filter(Boolean).join(", ");
+  return [bytes(model.memory_bytes), model.device, doing(model)].filter(Boolean).join(", ");
+}
+
+function doing(model) {
+  const answers = { 0: "", 1: "answers 1 request" }[model.requests] ?? `answers ${model.requests} requests`;
+  if (model.status === "leaving") return answers ? `leaves, ${answers}` : "leaves";
+  return answers || "idle";
 }
 
 function loading(model) {

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,7 +22,7 @@ from cachemgr.marker import read_marker, write_marker
 from cachemgr.report import CacheReport
 from cachemgr.scan import scan_cache
 from tests.cachemgr.conftest import HungDrive, make_image, run_or_skip
-from tests.factories import make_cached_repo
+from tests.factories import loadable_files, make_cached_repo
 
 Ask = Callable[..., DriveReport]
 MARKER, OTHER = "11111111-1111", "22222222-2222"
@@ -60,6 +61,24 @@ def test_one_repo_can_be_asked_for(ask: Ask, tmp_path: Path) -> None:
         make_cached_repo(tmp_path, f"org/{name}", files={"a": b"a"})
     assert [each.repo_id for each in ask(tmp_path, repo="models--org--two").contents.repos] == ["org/two"]
     assert ask(tmp_path, repo="models--org--three").contents.repos == ()
+
+
+def test_what_can_be_loaded_of_a_repo_is_described_by_whom_one_asks_for(ask: Ask, tmp_path: Path) -> None:
+    whole = loadable_files()
+    make_cached_repo(tmp_path, "org/m", files=whole, commit="a" * 40)
+    make_cached_repo(tmp_path, "org/m", files={"README.md": b"no weights"}, commit="b" * 40)
+    report = ask(tmp_path, repo="models--org--m", describer="tests.cachemgr.slow_describer")
+    assert report.descriptions == {"a" * 40: sorted(whole)} and len(report.contents.repos[0].revisions) == 2
+    assert ask(tmp_path, repo="models--org--m").descriptions is None
+    assert ask(tmp_path, repo="models--org--n", describer="tests.cachemgr.slow_describer").descriptions == {}
+
+
+def test_a_drive_that_hangs_while_it_is_described_does_not_answer(ask: Ask, tmp_path: Path) -> None:
+    make_cached_repo(tmp_path, "org/m", files=loadable_files() | {"hang": b""})
+    began = time.monotonic()
+    report = ask(tmp_path, repo="models--org--m", describer="tests.cachemgr.slow_describer", limit_seconds=2)
+    assert report.state == "unresponsive" and time.monotonic() - began < 10
+    assert ask(tmp_path, repo="models--org--m").contents.repos  # the child is gone
     assert ask(tmp_path).contents is None
 
 

@@ -1,4 +1,4 @@
-"""What tests of the pool share: asking a model, waiting, and machines of a chosen size."""
+"""What tests of the pool share: asking a model, and waiting."""
 
 import asyncio
 import json
@@ -11,7 +11,6 @@ from asgiref.sync import sync_to_async
 
 from cachemgr.errors import RepoBusy
 from cachemgr.locks import exclusive
-from inference.devices import Device
 from inference.pool import EnginePool
 from registry.models import ModelRegistry
 
@@ -52,17 +51,3 @@ async def until(condition: Callable[[], Any], *, seconds: float = 15) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         await asyncio.sleep(0.02)
-
-
-class Machine:
-    """As much main memory as it is told; engines that run take none of it but by their plans."""
-
-    def __init__(self, total_bytes: int) -> None:
-        self.total_bytes = total_bytes
-        self.pool: EnginePool | None = None
-
-    def read(self) -> tuple[Device, ...]:
-        """Free is what nobody of the pool has taken."""
-        residents = self.pool.residents.everyone if self.pool else []
-        taken = sum(slot.as_resident(is_leaving=False).taken["cpu"] for slot in residents if slot.engine)
-        return (Device("cpu", self.total_bytes, max(0, self.total_bytes - taken), "a small machine"),)

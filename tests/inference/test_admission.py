@@ -1,50 +1,74 @@
 """The queue for memory, on machines of a chosen size: slots without engines, real plans of a real model."""
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from cachemgr.units import format_bytes
 from inference.admission import AdmissionQueue
-from inference.devices import Device
 from inference.errors import InsufficientMemory
 from inference.facts import ModelFacts, read_facts
+from inference.gauge import Gauge
 from inference.memory import Choices, plan_memory
+from inference.places import Device
+from inference.process import EngineProcess
 from inference.residents import Residents
 from inference.slots import Slot
 from inference.standby import Standby
+from inference.survey import Surveyor
 from registry.locating import LocatedModel
 from registry.serving import ServingSettings
+from tests.inference.conftest import BUSY_SECONDS
+from tests.inference.pooling import until
+
+ROOMY = 10**12
 
 
 @dataclass
 class Standing:
     """An engine that waits, as far as the queue is concerned."""
 
-    memory_bytes: int
+    memory_bytes: int = 0
+    pid: int = 1
 
 
 class House:
-    """Takes what is free at its word: whoever was admitted has all of its memory at once."""
+    """Takes what is free at its word: whoever was admitted has all of its memory at once. As large as so many places for
+    the model, or as the devices that are given."""
 
-    def __init__(self, facts: ModelFacts, *, places: float) -> None:
+    def __init__(
+        self,
+        facts: ModelFacts,
+        *,
+        places: float = 0,
+        totals: Mapping[str, int] | None = None,
+        standby: Standing | None = None,
+    ) -> None:
         self.facts = facts
         self.came: list[str] = []
         self.residents = Residents()
-        self.standby = Standby(is_wanted=False)
-        self.queue = AdmissionQueue(self.residents, standby=self.standby, read_devices=self.read)
-        roomy = Device("cpu", 10**12, 10**12, "a large machine")
+        roomy = Device("cpu", ROOMY, ROOMY, "a large machine")
         self.needed_bytes = plan_memory(facts, choices=Choices(), devices=(roomy,)).total_bytes
         self.total_bytes = round(self.needed_bytes * places)
+        self.totals = totals or {"cpu": self.total_bytes}
+        self.used_bytes = 0  # by others
+        self.standby = standby or Standing()
+        gauge = Gauge(lambda: self.read(), read_taken=lambda pid: {"cpu": self.standby.memory_bytes})
+        surveyor = Surveyor(self.residents, standby=cast(Standby, self.standby), gauge=gauge)
+        self.queue = AdmissionQueue(self.residents, surveyor=surveyor)
 
     def read(self) -> Sequence[Device]:
-        taken = sum(slot.memory_bytes for slot in self.residents.everyone if slot.is_ready)
-        return (Device("cpu", self.total_bytes, max(0, self.total_bytes - taken), "a small machine"),)
+        ready = [slot.memory.needs for slot in self.residents.everyone if slot.is_ready]
+        taken = {name: sum(needs.get(name, 0) for needs in ready) for name in self.totals}
+        free = {name: max(0, size - taken[name] - self.used_bytes) for name, size in self.totals.items()}
+        return [Device(name, size, free[name], "a device") for name, size in self.totals.items()]
 
-    def slot(self, name: str, *, is_pinned: bool = False, priority: int = 0) -> Slot:
+    def slot(self, name: str, *, is_pinned: bool = False, **serving) -> Slot:
         located = LocatedModel(
             pk=1,
             model_name=name,
@@ -52,7 +76,7 @@ class House:
             snapshot_path=Path("/x/y"),
             size_bytes=1,
             is_pinned=is_pinned,
-            serving=ServingSettings(priority=priority),
+            serving=ServingSettings(**serving),
             cache_location="primary",
             cache_path="/x",
         )
@@ -65,7 +89,7 @@ class House:
         await self.queue.admit(slot, self.facts)
         slot.enter("ready")
         self.came.append(slot.model_name)
-        self.residents.changed.set()
+        self.residents.tell()
         return slot
 
     @property
@@ -79,8 +103,10 @@ def facts(tiny_folder: Path) -> ModelFacts:
 
 
 async def asked(house: House, slot: Slot) -> "asyncio.Task[Slot]":
+    """Once it is decided about."""
     task = asyncio.create_task(house.load(slot))
-    await asyncio.sleep(0.01)
+    slot.loading = cast("asyncio.Task[EngineProcess]", task)
+    await until(lambda: task.done() or slot.stage.reason)
     return task
 
 
@@ -121,7 +147,7 @@ async def test_who_waits_for_a_busy_model_stands_in_line_and_says_so(facts) -> N
         a, b = house.queue.waiting
         assert (a.stage.name, a.stage.position, b.stage.position) == ("queued", 1, 2)
         assert "busy" in a.stage.reason and str(a.stage) == "queued, number 1 in line"
-    house.residents.changed.set()
+    house.residents.tell()
     await asyncio.wait_for(asyncio.gather(*waiting), 5)
     assert house.came == ["busy", "a", "b"] and house.names == {"b"}
 
@@ -163,17 +189,97 @@ async def test_memory_that_a_loading_model_was_promised_is_not_promised_twice(fa
     waiting = await asked(house, house.slot("m"))
     assert not waiting.done() and house.queue.waiting
     loading.enter("ready")
-    house.residents.changed.set()
+    house.residents.tell()
     await asyncio.wait_for(waiting, 5)
 
 
 async def test_the_engine_on_standby_is_as_good_as_free_but_makes_no_machine_larger(facts) -> None:
-    house = House(facts, places=0.5)
-    house.queue._standby = cast(Standby, Standing(house.needed_bytes))
+    needed_bytes = House(facts).needed_bytes
+    house = House(facts, places=0.5, standby=Standing(needed_bytes))
     with pytest.raises(InsufficientMemory):
         await house.load(house.slot("m"))
-    house = House(facts, places=1.2)
-    free_bytes = round(house.needed_bytes * 0.5)
-    house.queue.read_devices = lambda: (Device("cpu", house.total_bytes, free_bytes, "a machine"),)
-    house.queue._standby = cast(Standby, Standing(house.total_bytes - free_bytes))
+    house = House(facts, places=1.2, standby=Standing(needed_bytes // 2))
+    house.used_bytes = house.total_bytes - needed_bytes * 2 // 3
     await house.load(house.slot("n"))
+
+
+async def test_a_model_that_waits_for_memory_is_taken_out_of_the_line_at_once(facts) -> None:
+    house = House(facts, places=1.5)
+    busy = await house.load(house.slot("busy"))
+    with busy.in_use():
+        slot = house.slot("m")
+        loading = await asked(house, slot)
+        async with asyncio.timeout(BUSY_SECONDS):
+            await house.residents.end(slot)  # as an unload and the end of the pool do
+        assert loading.cancelled() and not house.queue.waiting and house.names == {"busy"}
+
+
+async def test_a_refusal_says_the_same_numbers_to_people_and_to_programs(facts) -> None:
+    house = House(facts, places=1.5)
+    loading = house.slot("loading", is_pinned=True)
+    await house.queue.admit(loading, facts)  # it has taken nothing yet, and what it was promised is not free
+    with pytest.raises(InsufficientMemory) as refused:
+        await house.load(house.slot("m"))
+    free_bytes = refused.value.details["free_bytes"]
+    assert free_bytes == house.total_bytes - house.needed_bytes
+    assert f"and {format_bytes(free_bytes)} of " in refused.value.message
+
+
+async def test_what_was_free_is_known_of_a_model_that_was_admitted(facts) -> None:
+    house = House(facts, places=1.5)
+    slot = await house.load(house.slot("m"))
+    assert slot.free_bytes == house.total_bytes and slot.memory_bytes == house.needed_bytes
+
+
+class SlowHouse(House):
+    """What it has read, it tells when it may."""
+
+    def __init__(self, facts: ModelFacts, **more) -> None:
+        self.has_read, self.may_tell = threading.Event(), threading.Event()
+        self.may_tell.set()
+        super().__init__(facts, **more)
+
+    def read(self) -> Sequence[Device]:
+        devices = super().read()
+        self.has_read.set()
+        assert self.may_tell.wait(10)
+        return devices
+
+
+async def test_who_goes_while_the_devices_are_read_is_not_counted_as_there_and_gone(facts) -> None:
+    house = SlowHouse(facts, places=1.5)
+    busy = await house.load(house.slot("busy"))
+    house.may_tell.clear()
+    house.has_read.clear()
+    loading = asyncio.create_task(house.load(house.slot("m")))
+    await until(house.has_read.is_set)
+    await house.residents.end(busy)
+    house.may_tell.set()
+    await loading
+    assert house.names == {"m"}
+
+
+class RobbedHouse(House):
+    """When the idle model has left its GPU, another program takes half of what it gave back."""
+
+    def read(self) -> Sequence[Device]:
+        if "idle" in self.came and "idle" not in self.residents.slots:
+            self.totals = self.totals | {"cuda:0": self.totals["cuda:1"] - self.needed_bytes // 2}
+        return super().read()
+
+
+async def test_who_made_others_leave_and_still_waits_keeps_nobody_from_another_device(facts) -> None:
+    choices = {"parallel_requests": 1, "context_length": 256}
+    roomy = [Device(name, ROOMY, ROOMY, "a device") for name in ("cpu", "cuda:0", "cuda:1")]
+    size = plan_memory(facts, choices=Choices(device="cuda:0", **choices), devices=roomy).needs["cuda:0"]
+    house = RobbedHouse(facts, totals={"cpu": ROOMY, "cuda:0": size * 22 // 10, "cuda:1": size * 22 // 10})
+    house.needed_bytes = size
+    _, busy = [await house.load(house.slot(name, device="cuda:0", **choices)) for name in ("idle", "busy")]
+    with busy.in_use():
+        first = await asked(house, house.slot("first", device="cuda:0", **choices))
+        assert not first.done() and house.names == {"busy"}
+        other = await asked(house, house.slot("other", device="cuda:1", **choices))
+        assert other.done() and not first.done()
+    house.residents.tell()
+    await asyncio.wait_for(first, 5)
+    assert house.names == {"first", "other"}

@@ -57,6 +57,25 @@ def test_other_files_or_settings_are_a_new_chance_and_so_is_a_load_by_hand() -> 
     assert book.pause_seconds("m", now=2) == 0
 
 
+def test_a_load_that_succeeds_ends_the_refusal_and_forgets_no_crash() -> None:
+    book = CrashBook()
+    for _ in range(MOST_CRASHES):
+        crash(book, now=0)
+    book.note_load("m")  # with other settings
+    assert book.refusal_of("m") == ""
+    book.check("m", what="files")
+    assert crash(book, now=1) != ""
+    book.note_load("never crashed")
+
+
+def test_loads_between_crashes_save_nobody() -> None:
+    book = CrashBook()
+    for time in range(MOST_CRASHES - 1):
+        assert crash(book, now=time) == ""
+        book.note_load("m")
+    assert "not loaded by itself any more" in crash(book, now=MOST_CRASHES)
+
+
 @pytest.mark.parametrize(
     ("ending", "kind", "sentence"),
     [
@@ -88,3 +107,10 @@ def test_only_an_engine_that_has_work_and_makes_no_step_is_stuck() -> None:
     assert progress.stuck_seconds({"active": 0, "steps": 6}, now=90) == 0
     assert progress.stuck_seconds({"active": 1, "steps": 6}, now=95) == 5
     assert progress.stuck_seconds({"active": 1}, now=99) == 0
+
+
+def test_an_engine_that_begins_with_nothing_of_what_waits_is_stuck_too() -> None:
+    progress = Progress(now=0)
+    assert progress.stuck_seconds({"active": 0, "queued": 2, "steps": 5}, now=10) == 0
+    assert progress.stuck_seconds({"active": 0, "queued": 2, "steps": 5}, now=30) == 20
+    assert progress.stuck_seconds({"active": 0, "queued": 0, "steps": 5}, now=40) == 0

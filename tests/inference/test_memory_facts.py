@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from demo.tiny_model import SIZES
 from inference.architecture import Hints, read_architecture
-from inference.facts import ModelFacts, read_facts
+from inference.facts import ModelFacts, describe, parse_facts, read_facts
 from inference.weights import DTYPE_BITS, ModelUnreadable
 
 LLAMA = {
@@ -245,6 +245,28 @@ def test_an_index_leads_to_no_other_folder(tmp_path: Path, name: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
     with pytest.raises(ModelUnreadable):
         read_facts(tmp_path)
+
+
+def test_facts_that_a_child_described_are_those_that_it_read(tmp_path: Path, tiny_folder: Path) -> None:
+    odd = write_model(tmp_path, LLAMA | {"num_attention_heads": -1, "layer_types": ["mamba", "full_attention"]})
+    for folder in (tiny_folder, odd):
+        assert parse_facts(json.loads(json.dumps(describe(str(folder))))) == read_facts(folder)
+    assert read_facts(odd).assumptions
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelUnreadable, match=r"model\.safetensors is not a readable"):
+        parse_facts(json.loads(json.dumps(describe(str(odd)))))
+
+
+def test_weights_of_more_dtypes_than_there_are_are_no_model(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    tensor = {"shape": [1], "data_offsets": [0, 4]}
+    header = {f"t{number}": tensor | {"dtype": f"X{number}"} for number in range(1000)}
+    write_header(tmp_path / "model.safetensors", header, data_bytes=4)
+    with pytest.raises(ModelUnreadable, match="1000 dtypes"):
+        read_facts(tmp_path)
+    header = {"t": tensor | {"dtype": "X" * 10**6}}
+    write_header(tmp_path / "model.safetensors", header, data_bytes=4)
+    assert len(json.dumps(describe(str(tmp_path)))) < 10**4
 
 
 def test_a_folder_without_weights_says_so(tmp_path: Path) -> None:

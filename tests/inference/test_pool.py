@@ -8,12 +8,19 @@ import signal
 import psutil
 import pytest
 from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import connection
 
 from inference.errors import ModelBusy, ModelNotLoadable, ModelUnloaded
+from inference.facts import ModelFacts, read_facts
+from inference.memory import Choices, plan_memory
+from inference.models import UsageRecord
+from inference.places import Device
 from inference.pool import EnginePool
+from inference.slots import Slot
 from registry.errors import ModelNotDownloaded, UnknownModel
 from registry.models import ModelRegistry
-from tests.inference.conftest import make_ready
+from tests.inference.conftest import BUSY_SECONDS, make_ready
 from tests.inference.pooling import LOAD_SECONDS, chat, is_removable, repo, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -125,13 +132,16 @@ async def test_how_long_it_stays_says_the_request_else_the_model_else_the_server
         assert slot.stay(default_seconds=7) == 600
 
 
-async def test_models_to_preload_are_there_after_a_while_and_one_that_fails_stops_nobody(pool, tiny) -> None:
+async def test_models_to_preload_are_there_after_a_while_and_one_that_fails_stops_nobody(pool, tiny, caplog) -> None:
     await sync_to_async(ModelRegistry.objects.update)(preload=True)
     await sync_to_async(make_ready)("broken", hf_path="demo/nowhere", preload=True, priority=9)
+    odd = await sync_to_async(make_ready)("odd", preload=True, priority=8)
+    (settings.DATA_DIR / "logs" / f"engine-{odd.pk}.log").mkdir(parents=True)  # nobody thought of that
     second = EnginePool(keep_alive_seconds=-1, max_requests=8)
     await second.start()
     await until(lambda: second.state_of("tiny") == "loaded", seconds=LOAD_SECONDS)
     assert second.state_of("broken") == "unloaded"
+    assert second.state_of("odd") == "unloaded" and "IsADirectoryError" in caplog.text
     assert "files are not in" in second.tender.last_errors["broken"].message
     await second.close()
 
@@ -142,3 +152,73 @@ async def test_nothing_is_left_when_the_pool_closes(pool, caches) -> None:
     await pool.close()
     assert not psutil.pid_exists(process.process.pid) and not process.plan.socket_path.exists()
     assert is_removable(repo(caches.primary))
+
+
+def full_house(facts: ModelFacts, *, places: float = 1.5) -> EnginePool:
+    """A pool on a machine that has room for one model, and that one is busy."""
+    roomy = Device("cpu", 10**12, 10**12, "a large machine")
+    plan = plan_memory(facts, choices=Choices(), devices=(roomy,))
+    machine = Device("cpu", round(plan.total_bytes * places), plan.total_bytes // 2, "a machine")
+    pool = EnginePool(keep_alive_seconds=-1, max_requests=8, read_devices=lambda: (machine,))
+    busy = Slot("busy", memory=plan, in_flight=1)
+    busy.enter("ready")
+    pool.residents.add(busy)
+    return pool
+
+
+async def test_a_model_in_the_queue_is_unloaded_at_once_and_that_is_no_error(tiny, tiny_folder, in_thread) -> None:
+    pool = full_house(read_facts(tiny_folder))
+    asking = asyncio.create_task(pool.load("tiny"))
+    await until(lambda: pool.queue.waiting and pool.queue.waiting[0].stage.reason)
+    async with asyncio.timeout(BUSY_SECONDS):
+        assert await pool.unload("tiny", by_force=True)
+    with pytest.raises(ModelUnloaded):
+        await asking
+    assert set(pool.residents.slots) == {"busy"} and "tiny" not in pool.tender.last_errors
+    await in_thread(pool.records.flush)()
+    assert await in_thread(UsageRecord.objects.values_list("status", "error_code").get)() == ("left", "")
+
+
+async def test_a_pool_closes_at_once_whoever_waits_for_memory(tiny, tiny_folder) -> None:
+    pool = full_house(read_facts(tiny_folder))
+    asking = asyncio.create_task(pool.load("tiny"))
+    await until(lambda: pool.queue.waiting and pool.queue.waiting[0].stage.reason)
+    async with asyncio.timeout(BUSY_SECONDS):
+        await pool.close()
+    with pytest.raises(ModelUnloaded):
+        await asking
+
+
+async def test_who_waits_looks_again_when_a_model_is_idle_and_not_after_each_request(pool) -> None:
+    await pool.load("tiny")
+    async with pool.use("tiny"):
+        change = pool.residents.next_change
+        async with pool.use("tiny"):
+            pass
+        assert not change.is_set()
+    assert change.is_set()
+
+
+async def test_the_web_process_reads_nothing_of_a_model(pool, monkeypatch) -> None:
+    """A drive may hang in any read: the child that looks at it reads, and can be killed."""
+    monkeypatch.setattr("inference.facts.read_facts", None)
+    await pool.load("tiny")
+    assert pool.residents.slots["tiny"].memory_bytes > 0
+
+
+def write_nonsense() -> None:
+    """As SQL by hand may: a time that is none. Django then fails with no error of the database."""
+    if connection.vendor != "sqlite":
+        pytest.skip("This database takes no nonsense.")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE modelregistry SET last_used_at = '2026-13-45 99:00:00'")
+
+
+async def test_a_row_of_nonsense_keeps_no_idle_model_in_memory_and_is_said_once(pool, tiny, caplog) -> None:
+    await pool.load("tiny")
+    slot = pool.residents.slots["tiny"]
+    await sync_to_async(write_nonsense)()
+    await asyncio.sleep(2.5)  # the reaper looks each second
+    assert caplog.text.count("have moved is not known") == 1 and pool.state_of("tiny") == "loaded"
+    slot.keep_alive_seconds = 0
+    await until(lambda: pool.state_of("tiny") == "unloaded")

@@ -9,6 +9,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from inference.errors import DownloadFailed
+from inference.loading import identity_of
 from inference.pool import EnginePool
 from registry.errors import ModelNotDownloaded
 from registry.models import Job, ModelRegistry
@@ -65,6 +66,7 @@ async def test_a_request_downloads_what_may_be_downloaded_and_then_loads_it(pool
     await working
     assert (await asking)["choices"]
     assert {"downloading", "reading"} <= set(slot.stage_seconds)
+    assert slot.what == identity_of(await sync_to_async(ModelRegistry.objects.get)(model_name="far"))
 
 
 async def test_a_download_that_fails_is_told_to_those_who_wait(pool, hub, hub_repos, tiny_folder) -> None:

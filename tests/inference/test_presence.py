@@ -11,10 +11,11 @@ from asgiref.sync import sync_to_async
 from inference import ps_stream
 from inference.pool import EnginePool
 from inference.ps_stream import PresenceWatch
+from inference.services import describe_presence
 from inference.slots import Slot
 from inference.stages import STAGES, Stage, stage_of_health
 from inference.views import PresenceSerializer
-from tests.inference.conftest import make_ready
+from tests.inference.conftest import make_ready, put_in_cache
 from tests.inference.gateway import Gateway, serving
 from tests.inference.pooling import LOAD_SECONDS, until
 
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-async def gateway(tiny) -> AsyncIterator[Gateway]:
+async def gateway(tiny, caches, endless_folder) -> AsyncIterator[Gateway]:
+    put_in_cache(endless_folder, caches.primary.path, repo_id="demo/endless")
     async with serving(EnginePool(keep_alive_seconds=-1, max_requests=8)) as running:
         yield running
 
@@ -73,6 +75,25 @@ async def test_a_watch_tells_what_changed_and_who_left_and_nothing_twice(tiny) -
     assert set(gone) == set(changed) == set(PresenceSerializer().fields)
 
 
+async def test_an_engine_that_leaves_is_told_of_until_it_has_gone_and_never_as_the_last_word(tiny) -> None:
+    pool = EnginePool(keep_alive_seconds=-1, max_requests=8)
+    watch = PresenceWatch(pool)
+    old = Slot("a", in_flight=1)
+    old.enter("ready")
+    pool.residents.add(old)
+    watch.all()
+    pool.residents.let_go(old)
+    (leaving,) = watch.changed()
+    assert (leaving["status"], leaving["requests"], leaving["unloads_at"]) == ("leaving", 1, None)
+    assert describe_presence("a", pool=pool) == leaving and pool.state_of("a") == "unloaded"
+    pool.residents.add(Slot("a"))
+    assert [each["status"] for each in watch.changed()] == ["leaving", "loading"]
+    old.in_flight = 0
+    assert [each["status"] for each in watch.changed()] == ["leaving", "loading"]
+    pool.residents.forget(old)
+    assert [each["status"] for each in watch.changed()] == ["loading"] and watch.changed() == []
+
+
 async def test_a_load_is_followed_from_its_beginning_to_its_end(gateway, monkeypatch) -> None:
     monkeypatch.setattr(ps_stream, "_QUIET_SECONDS", 0.2)
     async with gateway.http() as http, http.stream("GET", "/api/ps/events", timeout=60) as answer:
@@ -88,7 +109,8 @@ async def test_a_load_is_followed_from_its_beginning_to_its_end(gateway, monkeyp
         await loading
         assert {each["stage"] for each in seen} >= {"reading", "ready"} and seen[-1]["memory_bytes"] > 0
         await gateway.pool.unload("tiny")
-        assert (await anext(events))[1]["status"] == "unloaded"
+        last = (await anext(events))[1]["status"]
+        assert last == "unloaded" or (last == "leaving" and (await anext(events))[1]["status"] == "unloaded")
 
 
 async def test_models_are_loaded_and_unloaded_as_tools_for_llama_cpp_do_it(gateway) -> None:
@@ -117,15 +139,15 @@ async def test_models_are_loaded_and_unloaded_as_tools_for_llama_cpp_do_it(gatew
 
 async def test_force_unloads_a_model_that_is_busy(gateway) -> None:
     await sync_to_async(make_ready)("other")
-    await gateway.pool.load("tiny")
-    chat = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "stream": True, "max_tokens": 400}
-    async with gateway.http() as http, gateway.posted(chat) as client, gateway.pool.use("tiny"):
+    await sync_to_async(make_ready)("endless", hf_path="demo/endless")
+    await gateway.pool.load("endless")
+    chat = {"model": "endless", "messages": [{"role": "user", "content": "x"}], "stream": True, "max_tokens": 480}
+    async with gateway.http() as http, gateway.posted(chat) as client:
         await client.events(2)
-        assert (await http.post("/api/models/tiny/unload")).json()["error"]["code"] == "model_busy"
-        forced = await http.post("/api/models/tiny/unload", json={"force": True})
+        assert (await http.post("/api/models/endless/unload")).json()["error"]["code"] == "model_busy"
+        forced = await http.post("/api/models/endless/unload", json={"force": True})
         assert (forced.status_code, forced.json()["was_loaded"]) == (200, True)
-        last = (await client.events(1))[0]
-        while '"error"' not in last and last != "[DONE]":
-            last = (await client.events(1))[0]
-        assert last == "[DONE]" or json.loads(last)["error"]["code"] == "model_unloaded"
+        while '"error"' not in (last := (await client.events(1))[0]):
+            assert last != "[DONE]"
+        assert json.loads(last)["error"]["code"] == "model_unloaded"
         assert (await http.post("/api/models/other/unload?force=true")).json()["was_loaded"] is False

@@ -39,8 +39,8 @@ def busy(name: str, held: dict[str, int] | None = None, **more) -> Resident:
     return idle(name, held, in_flight=1, **more)
 
 
-def asks(needs: dict[str, int], *, waited: float = 0, name: str = "new", ways_out: tuple[str, ...] = ()) -> Arrival:
-    return Arrival(name, needs, waiting_since=NOW - waited, ways_out=ways_out)
+def asks(needs: dict[str, int], *, waited: float = 0, name: str = "new", **more) -> Arrival:
+    return Arrival(name, needs, waiting_since=NOW - waited, **more)
 
 
 def decide(
@@ -98,6 +98,19 @@ class TestQueue:
 
     def test_room_that_was_made_for_the_first_is_not_taken_by_the_second(self) -> None:
         assert decide(asks(on(gb=3)), [cpu(12)], ahead=[asks(on(gb=12), waited=99)]).verdict == "wait"
+        assert decide(asks(on(gb=3)), [cpu(12)], ahead=[asks(on(gb=12), has_made_room=True)]).verdict == "wait"
+        assert (
+            decide(asks(on(gb=3)), [cpu(5)], busy("a"), ahead=[asks(on(gb=12), has_made_room=True)]).verdict == "wait"
+        )
+
+    def test_room_that_was_made_on_one_device_keeps_nobody_from_another(self) -> None:
+        ahead = [asks(on("cuda:0", 18) | on("cpu", 1), has_made_room=True)]
+        devices = [cpu(60), gpu(0, 17), gpu(1, 20)]
+        decided = decide(asks(on("cuda:1", 5) | on("cpu", 1)), devices, busy("b", on("cuda:0", 2)), ahead=ahead)
+        assert decided == Admission("admit")
+
+    def test_one_that_waits_for_a_device_that_has_gone_keeps_nobody_waiting(self) -> None:
+        assert decide(asks(on(gb=3)), [cpu(5)], ahead=[asks(on("cuda:0", 9), waited=99)]) == Admission("admit")
 
 
 def test_3_a_model_that_fits_beside_the_others_evicts_nobody() -> None:
@@ -131,13 +144,9 @@ class TestEviction:
         residents = [idle("dear", seconds=500, priority=2), idle("usual", seconds=100)]
         assert decide(asks(on(gb=12)), [cpu(5)], *residents).evict == ("dear",)
 
-    def test_the_standby_engine_goes_first(self) -> None:
-        standby = Resident("(standby)", on(gb=0.5), idle_since=NOW, state="standby")
-        assert decide(asks(on(gb=5.3)), [cpu(5)], idle("a"), standby).evict == ("(standby)",)
-
     def test_one_that_turns_out_not_to_help_stays(self) -> None:
-        standby = Resident("(standby)", on(gb=0.5), state="standby")
-        assert decide(asks(on(gb=12)), [cpu(5)], idle("a"), standby).evict == ("a",)
+        small = idle("small", on(gb=0.5), seconds=900)
+        assert decide(asks(on(gb=12)), [cpu(5)], idle("a"), small).evict == ("a",)
 
     def test_pinned_and_busy_models_stay(self) -> None:
         residents = [idle("pinned", seconds=900, is_pinned=True), busy("busy", seconds=900), idle("a", seconds=1)]
@@ -205,7 +214,7 @@ RESIDENTS = st.lists(
         idle_since=st.floats(0, NOW),
         load_seconds=st.floats(0, 600),
         priority=st.integers(-100, 100),
-        state=st.sampled_from(["loading", "ready", "leaving", "standby"]),
+        state=st.sampled_from(["loading", "ready", "leaving"]),
         taken=BYTES,
     ),
     max_size=6,
@@ -213,7 +222,7 @@ RESIDENTS = st.lists(
 DEVICES = st.lists(st.integers(0, 64 * GB), min_size=3, max_size=3).map(
     lambda sizes: [Device(name, 64 * GB, size, "described") for name, size in zip(NAMES, sizes, strict=True)]
 )
-ARRIVALS = st.builds(Arrival, st.just("new"), BYTES, waiting_since=st.floats(0, NOW))
+ARRIVALS = st.builds(Arrival, st.just("new"), BYTES, waiting_since=st.floats(0, NOW), has_made_room=st.booleans())
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -230,7 +239,7 @@ def test_what_holds_for_every_decision(arrival, devices, residents, ahead) -> No
         )
 
     touched = [each for each in residents if each.model_name in decided.evict + decided.let_go]
-    assert all(not each.is_pinned and each.state in {"ready", "standby"} for each in touched)
+    assert all(not each.is_pinned and each.state == "ready" for each in touched)
     assert all(each.in_flight == 0 for each in residents if each.model_name in decided.evict)
     if decided.verdict == "admit":
         going = [each.model_name for each in residents if each.state == "leaving"] if decided.evict else []

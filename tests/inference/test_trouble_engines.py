@@ -166,6 +166,8 @@ async def test_three_crashes_are_enough_until_somebody_changes_something(gateway
             assert (await http.patch("/api/models/tiny", json={"context_limit": 300})).status_code == 200
         assert (await client.chat.completions.create(**ASKED)).usage.completion_tokens == 4
     assert (await described(gateway, "tiny"))["status"] == "ready"
+    await gateway.pool.unload("tiny", by_force=True)
+    assert (await described(gateway, "tiny"))["engine"]["status"] == "unloaded"
 
 
 async def assert_failed(gateway: Gateway, client: openai.AsyncOpenAI) -> None:

@@ -74,6 +74,15 @@ def test_what_is_held_cannot_be_removed_and_what_was_only_located_can(caches, mo
     exclusive(folder_in(caches.primary)).release()
 
 
+def test_what_has_to_be_read_of_a_model_is_read_by_the_child_that_looks_for_it(caches, model) -> None:
+    held = hold(model, describer="tests.cachemgr.slow_describer")
+    with held.lock:
+        assert "model.safetensors" in held.description
+    held = hold(model)
+    with held.lock:
+        assert held.description is None
+
+
 def test_files_that_moved_since_the_row_was_read_are_found_where_they_are(caches, model) -> None:
     move_files(caches)
     assert model.cache_location == "primary"

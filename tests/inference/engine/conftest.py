@@ -22,7 +22,7 @@ from demo.tiny_model import make_tiny_llama
 # Tiny models gain nothing by a second thread, and on a busy machine the two wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-CRASHING_WORD = "<|boom|>"
+UNKNOWN_WORD = "<|unheard|>"
 START_SECONDS = 90
 
 
@@ -68,18 +68,22 @@ def wait_until(is_true: Callable[[], Any], *, seconds: float = 10) -> Any:
     return value
 
 
-def make_command(socket: Path, *arguments: str, model_path: Path | str, name: str = "tiny") -> list[str]:
-    command = [sys.executable, "-m", "inference.engine", "--socket", str(socket), "--model-path", str(model_path)]
+def make_command(
+    socket: Path, *arguments: str, model_path: Path | str, name: str = "tiny", module: str = "inference.engine"
+) -> list[str]:
+    command = [sys.executable, "-m", module, "--socket", str(socket), "--model-path", str(model_path)]
     return [*command, "--model-name", name, "--device", "cpu", *arguments]
 
 
 @contextmanager
-def start_engine(model_path: Path | str, *arguments: str, is_ready: bool = True) -> Iterator[Engine]:
+def start_engine(
+    model_path: Path | str, *arguments: str, is_ready: bool = True, module: str = "inference.engine"
+) -> Iterator[Engine]:
     with tempfile.TemporaryDirectory(prefix="engine-") as folder:
         socket = Path(folder) / "engine.sock"
         errors = Path(folder) / "stderr"
         with errors.open("wb") as stderr:
-            command = make_command(socket, *arguments, model_path=model_path)
+            command = make_command(socket, *arguments, model_path=model_path, module=module)
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=stderr)
         client = httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket)), base_url="http://engine", timeout=60)
         try:
@@ -97,13 +101,13 @@ def start_engine(model_path: Path | str, *arguments: str, is_ready: bool = True)
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its tokenizer knows one word that its weights do not: a prompt with it makes the model fail."""
+    """Its tokenizer knows one word that its weights do not."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
     make_tiny_llama(folder)
     path = folder / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
     next_id = 1 + max(tokenizer["model"]["vocab"].values())
-    word = {"id": next_id, "content": CRASHING_WORD, "special": False, "normalized": False}
+    word = {"id": next_id, "content": UNKNOWN_WORD, "special": False, "normalized": False}
     tokenizer["added_tokens"].append(word | dict.fromkeys(("single_word", "lstrip", "rstrip"), False))
     path.write_text(json.dumps(tokenizer))
     return folder
@@ -115,6 +119,11 @@ def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "small"
     make_tiny_llama(folder, size="small")
     return never_end(folder)
+
+
+def connect(engine: Engine) -> OpenAI:
+    client = httpx2.Client(transport=httpx2.HTTPTransport(uds=str(engine.socket)))
+    return OpenAI(base_url="http://engine/v1", api_key="none", http_client=client, max_retries=0)
 
 
 def never_end(folder: Path) -> Path:
@@ -144,12 +153,15 @@ def generate_engine(model_folder: Path) -> Iterator[Engine]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def failing_engine(model_folder: Path) -> Iterator[Engine]:
+    with start_engine(model_folder, module="tests.inference.engine.failing_engine") as started:
+        yield started
+
+
 @pytest.fixture
 def openai(engine: Engine) -> Iterator[OpenAI]:
-    transport = httpx2.HTTPTransport(uds=str(engine.socket))
-    with OpenAI(
-        base_url="http://engine/v1", api_key="none", http_client=httpx2.Client(transport=transport), max_retries=0
-    ) as client:
+    with connect(engine) as client:
         yield client
 
 

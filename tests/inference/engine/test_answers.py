@@ -9,8 +9,9 @@ import torch  # noqa: TID253
 from openai import OpenAI
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: TID253
 
-from tests.inference.engine.conftest import Engine, start_engine, user
+from tests.inference.engine.conftest import Engine, never_end, start_engine, user
 
+PROMPT = "The captain"
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 40}
 
 
@@ -150,14 +151,16 @@ def test_an_end_token_ends_the_answer(model_folder: Path, copied_folder: Path) -
     assert answer["usage"]["completion_tokens"] == end + 1
 
 
-def test_without_a_limit_an_answer_fills_the_context(engine: Engine) -> None:
-    usage = engine.post("/v1/completions", prompt="The " * 220, temperature=0).json()["usage"]
-    assert usage["total_tokens"] == 512 or usage["completion_tokens"] < 512 - usage["prompt_tokens"]
-
-
-def test_a_limit_beyond_the_context_is_cut_to_it(engine: Engine) -> None:
-    answer = engine.post("/v1/completions", prompt="The " * 220, temperature=0, max_tokens=100_000).json()
-    assert answer["usage"]["total_tokens"] <= 512
+@pytest.mark.parametrize("limit", [{}, {"max_tokens": 100_000}])
+@pytest.mark.parametrize("backend", ["auto", "generate"])
+def test_without_a_limit_or_with_one_beyond_it_an_answer_fills_the_context(
+    copied_folder: Path, backend: str, limit: dict[str, int]
+) -> None:
+    with start_engine(never_end(copied_folder), "--context-length", "100", "--backend", backend) as engine:
+        answer = engine.post("/v1/completions", prompt="The sea", temperature=0, **limit).json()
+    assert answer["usage"]["total_tokens"] == 100
+    assert answer["usage"]["completion_tokens"] == 100 - answer["usage"]["prompt_tokens"] > 90
+    assert answer["choices"][0]["finish_reason"] == "length"
 
 
 def test_a_limit_of_zero_gives_nothing(engine: Engine) -> None:
@@ -204,11 +207,14 @@ def test_choices_of_a_stream_come_as_they_are_made(engine: Engine) -> None:
     assert set(indexes[:8]) == {0, 1, 2}
 
 
-def test_a_repetition_penalty_changes_a_greedy_answer(engine: Engine) -> None:
-    plain = engine.chat("Hello", **GREEDY).json()["choices"][0]["message"]["content"]
-    for penalty in ({"repetition_penalty": 3.0}, {"presence_penalty": 2.0, "frequency_penalty": 2.0, "temperature": 0}):
-        changed = engine.chat("Hello Hello", **(GREEDY | penalty)).json()["choices"][0]["message"]["content"]
-        assert changed != plain
+@pytest.mark.parametrize("penalty", ["repetition_penalty", "presence_penalty", "frequency_penalty"])
+def test_a_penalty_changes_a_greedy_answer(engine: Engine, penalty: str) -> None:
+    def say(**asked: float) -> str:
+        answer = engine.post("/v1/completions", prompt=PROMPT, temperature=0, max_tokens=120, **asked)
+        return str(answer.json()["choices"][0]["text"])
+
+    neutral = 1.0 if penalty == "repetition_penalty" else 0.0
+    assert say() == say(**{penalty: neutral}) != say(**{penalty: 2.0})
 
 
 def test_logprobs_are_natural_logarithms_of_the_models_own_probabilities(openai: OpenAI) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch  # noqa: TID253
 
+from inference.engine import batching
 from inference.engine.backend import Failed, Finished, Sampling, Token
 from inference.engine.batching import BatchingRunner
 from inference.engine.loading import LoadedModel
@@ -162,6 +163,71 @@ def test_who_waits_is_let_in_when_all_who_were_before_him_left(model_folder: Pat
     assert all(isinstance(each.end, Finished) for each in left.values())
 
 
+def test_who_waits_is_let_in_when_one_of_those_before_him_left(model_folder: Path) -> None:
+    """The one who goes on may do so for long. There is room for one beside him."""
+    runner = make_runner(model_folder, kv_tokens=768)
+    asked = {str(number): Told(make_prompt(number, length=200), tokens=300) for number in range(4)}
+    for each in asked.values():
+        runner.admit(each.generation)
+    scheduler = runner.batches._processor.scheduler
+    while not scheduler.block_new_requests:
+        runner.step()
+    waiting = [asked[name] for name in scheduler.waiting_requests]
+    stays, *leave = [asked[name] for name in scheduler.active_requests]
+    for each in leave:
+        each.generation.cancelled.set()
+        runner.drop(each.generation)
+    before = [len(each.ids) for each in waiting]
+    for _ in range(20):
+        runner.step()
+    assert leave and waiting and stays.end is None
+    assert any(len(each.ids) > count for each, count in zip(waiting, before, strict=True))
+
+
+def test_all_who_ask_the_same_are_answered_at_the_same_time(loaded: LoadedModel, model_folder: Path) -> None:
+    """They share the pages of their prompt, which has room for five times in all."""
+    runner = make_runner(model_folder, kv_tokens=2048)
+    prompt = make_prompt(1, length=400)
+    run(runner, [Told(prompt, tokens=1)])
+    asked = [Told(prompt, tokens=12) for _ in range(8)]
+    for each in asked:
+        runner.admit(each.generation)
+    for _ in range(10):
+        runner.step()
+    assert min(len(each.ids) for each in asked) > 3
+    while not all(each.end for each in asked):
+        runner.step()
+    assert all(each.ids == run_plainly(loaded, prompt, tokens=12) for each in asked)
+
+
+def test_more_requests_than_a_step_usually_has_tokens_go_on_together(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "STEP_TOKENS_CPU", 4)
+    runner = make_runner(model_folder)
+    asked = [Told(make_prompt(number, length=9), tokens=60) for number in range(8)]
+    for each in asked:
+        runner.admit(each.generation)
+    for _ in range(40):
+        runner.step()
+    assert min(len(each.ids) for each in asked) > 10
+
+
+def test_a_request_that_transformers_has_lost_is_an_error_and_no_endless_wait(runner: BatchingRunner) -> None:
+    lost, later = Told(make_prompt(1, length=9)), Told(make_prompt(2, length=9))
+    runner.admit(lost.generation)
+    runner.step()
+    with torch.inference_mode():
+        runner.batches.forget_all()
+    steps = runner.steps
+    with pytest.raises(RuntimeError, match="1 requests wait"):
+        runner.step()
+    assert runner.steps == steps
+    assert runner.recover() == [lost.generation]
+    run(runner, [later])
+    assert later.end
+
+
 def test_who_is_dropped_is_told_nothing_more_and_takes_no_step(runner: BatchingRunner) -> None:
     dropped, other = Told(make_prompt(1, length=9), tokens=100), Told(make_prompt(2, length=9), tokens=30)
     for each in (dropped, other):
@@ -175,6 +241,33 @@ def test_who_is_dropped_is_told_nothing_more_and_takes_no_step(runner: BatchingR
         runner.step()
         assert len(runner.batches.scheduled_ids) == 1
     assert len(dropped.events) == told
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_who_leaves_while_his_prompt_is_read_ends_the_step_unless_others_are_read_in_it(
+    loaded: LoadedModel, model_folder: Path, is_alone: bool
+) -> None:
+    runner = make_runner(model_folder)
+    first, *_, last = runner.batches._model.model.layers
+    leaves, stays = Told(make_prompt(1, length=40)), Told(make_prompt(2, length=9))
+    passes: list[Any] = []
+    hooks = [
+        first.register_forward_pre_hook(lambda *_: leaves.generation.cancelled.set()),
+        last.register_forward_pre_hook(lambda *_: passes.append(runner.batches.scheduled_ids)),
+    ]
+    runner.admit(leaves.generation)
+    if not is_alone:
+        runner.admit(stays.generation)
+    ended = runner.step()
+    assert (ended, passes) == (([leaves.generation], []) if is_alone else ([], [["0", "1"]]))
+    for hook in hooks:
+        hook.remove()
+    runner.drop(leaves.generation)
+    run(runner, [stays] if is_alone else [])
+    while not stays.end:
+        runner.step()
+    assert stays.ids == run_plainly(loaded, stays.prompt_ids)
+    assert not leaves.events
 
 
 def test_a_step_that_fails_costs_the_newcomer_only(loaded: LoadedModel, runner: BatchingRunner) -> None:

@@ -3,15 +3,18 @@
 import hashlib
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers.generation.continuous_batching import cache, continuous_api, input_outputs, scheduler  # noqa: TID253
+from transformers.generation.continuous_batching import cache, continuous_api, input_outputs, scheduler, utils  # noqa: TID253
 from transformers.generation.continuous_batching.cache_allocators import full_attention  # noqa: TID253
 from transformers.generation.continuous_batching.model_runner import ModelRunner, infer_max_single_request_tokens  # noqa: TID253
 from transformers.generation.continuous_batching.offloading_manager import OffloadingManager  # noqa: TID253
 from transformers.generation.continuous_batching.requests import RequestState  # noqa: TID253
 from transformers.integrations.sdpa_attention import sdpa_attention_forward  # noqa: TID253
+
+from tests.inference.engine.inside import make_runner
 
 READ: dict[Callable[..., Any], str] = {
     continuous_api.ContinuousBatchProcessor.prepare_next_batch: "cbc297079d4a9591",
@@ -27,14 +30,18 @@ READ: dict[Callable[..., Any], str] = {
     ModelRunner._sample: "e366edcd1b7c57bc",
     ModelRunner.maybe_pad_inputs: "30fe4ba90d074052",
     infer_max_single_request_tokens: "e576e53bc8be27da",
+    input_outputs.ContinuousBatchingIOs._setup_static_tensors: "cd1fe8b73d841076",
     input_outputs.ContinuousBatchingIOs.prepare_batch_tensors: "2d979073bbd4f215",
     input_outputs.ContinuousBatchingIOs.prepare_batch_update: "f2e488c1cea7563f",
     input_outputs.ContinuousBatchingIOs.get_model_kwargs: "ad765ba1a8e03b37",
     cache.PagedAttentionCache.__init__: "c64951fe6abbc732",
+    cache.PagedAttentionMemoryHandler.get_available_memory: "3df7e6a7bc1c4d1a",
     cache.PagedAttentionCache.update: "b2e32368cbfdf65a",
     cache.group_layers_by_attn_type: "655ae31372a0000e",
     full_attention.FullAttentionCacheAllocator.register_cache_tensor: "0c9818c5ca3c3e59",
     full_attention.FullAttentionCacheAllocator.update: "38ffee2b3818ed73",
+    utils.get_device_and_memory_breakdown: "d40e185fd81fef8a",
+    scheduler.Scheduler._process_candidates: "095deb6081af2d7a",
     scheduler.FIFOScheduler.schedule_batch: "15a13a70ff385794",
     scheduler.Scheduler.clear_cancelled_requests: "c3c5dd503929ae64",
     OffloadingManager.offload_requests: "750d6cb99a3a4ac4",
@@ -49,3 +56,15 @@ def test_a_function_that_is_hooked_into_reads_as_it_did(function: Callable[..., 
     """If it changed: read it again with inference/engine/batching_hooks.py beside it, then write down its new digest."""
     source = inspect.getsource(function)
     assert hashlib.sha256(source.encode()).hexdigest()[:16] == READ[function]
+
+
+def test_a_model_on_the_cpu_does_not_look_for_a_gpu(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look at what a GPU has free takes some of it, and one that is full would be a reason to refuse."""
+
+    def look() -> None:
+        raise AssertionError("It looked.")
+
+    monkeypatch.setattr(cache, "get_device_and_memory_breakdown", look)
+    monkeypatch.setattr(input_outputs, "get_available_devices", look)
+    make_runner(model_folder)
+    assert {look} == {cache.get_device_and_memory_breakdown, input_outputs.get_available_devices}

@@ -9,12 +9,20 @@ from hypothesis import strategies as st
 from inference.engine.bodies import BadRequest, read_chat, read_completion
 
 HELLO = [{"role": "user", "content": "Hello"}]
+TEXT = st.text(alphabet=st.characters())
+"""Halves of surrogate pairs are among them, as in what json.loads makes."""
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
-FIELDS = ["model", "messages", "prompt", "max_tokens", "temperature", "top_k", "seed", "stop", "n", "stream_options"]
+FIELDS = [
+    *("model", "messages", "prompt", "max_tokens", "max_completion_tokens", "n", "stop", "seed", "stream"),
+    *("stream_options", "logprobs", "top_logprobs", "temperature", "top_p", "top_k"),
+    *("presence_penalty", "frequency_penalty", "repetition_penalty"),
+]
+MESSAGE = st.dictionaries(st.sampled_from(["role", "content"]), TEXT | JSON)
+BODY = st.dictionaries(st.sampled_from(FIELDS), JSON)
 
 
 def test_a_role_of_developer_is_a_system_message() -> None:
@@ -59,6 +67,7 @@ def test_logprobs_are_a_switch_in_chats_and_a_number_in_completions() -> None:
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages[0].content"),
+        ({"messages": [{"role": "\ud800", "content": "Hello"}]}, "messages[0].role"),
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": -1}, "temperature"),
@@ -76,10 +85,22 @@ def test_a_wrong_field_is_named(change: dict[str, Any], param: str) -> None:
     assert f"`{param}`" in str(refused.value)
 
 
-@given(JSON | st.dictionaries(st.sampled_from(FIELDS), JSON))
+@given(JSON | BODY)
 def test_any_json_is_read_or_refused(body: Any) -> None:
     for read in (read_chat, read_completion):
         try:
             read(body, model="m")
         except BadRequest as refused:
             assert str(refused)
+
+
+@given(st.lists(MESSAGE, min_size=1), TEXT, BODY)
+def test_what_is_read_can_be_written(messages: list[Any], prompt: str, body: dict[str, Any]) -> None:
+    """By a tokenizer, and into an answer."""
+    for read, content in ((read_chat, {"messages": messages}), (read_completion, {"prompt": prompt})):
+        try:
+            asked = read(body | content, model="m")
+        except BadRequest:
+            continue
+        texts = [asked.model, asked.prompt, *(text for each in asked.messages or () for text in each.values())]
+        assert "".join(texts).encode().decode() == "".join(texts)

@@ -1,6 +1,7 @@
 """Tokens to text: nothing is lost, no character is split, stop strings are cut however the tokens fall."""
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -58,6 +59,57 @@ def test_a_token_without_text_does_not_eat_the_next_space() -> None:
         return "".join(words[each] for each in ids).replace("▁", " ").removeprefix(" ")
 
     assert stream(IncrementalDetokenizer(decode), [0, 1, 1, 2]) == ["The", "", "", " sea", ""]
+
+
+@given(st.text(alphabet=ALPHABET), st.lists(st.integers(1, 6)))
+def test_tokens_that_begin_and_end_within_characters_make_the_text(text: str, sizes: list[int]) -> None:
+    """However many of them follow on each other."""
+    content = text.encode()
+    starts = [*accumulate([0, *sizes, *[3] * len(content)])]
+    chunks = [content[start:end] for start, end in pairwise(starts)]
+
+    def decode(ids: Sequence[int]) -> str:
+        return b"".join(chunks[each] for each in ids).decode(errors="replace")
+
+    pieces = stream(IncrementalDetokenizer(decode), range(len(chunks)))
+    assert "".join(pieces) == text
+
+
+@given(st.text(alphabet=ALPHABET), st.text(alphabet=ALPHABET))
+def test_a_text_goes_on_after_what_was_before_it(before: str, text: str) -> None:
+    detokenizer = IncrementalDetokenizer(decode_bytes, before=list(before.encode()))
+    assert "".join(stream(detokenizer, text.encode())) == text
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ([b"\xff"], True),
+        ([b"\xe2"], True),
+        ([b"\xf0", b"\x9f", b"\x98"], True),
+        ([b"\x82\xac\xe2"], True),
+        ([b""], False),
+        ([b"a", b"", b"", b"", b"", b"", b""], True),
+        ([b"\xe2", b"", b"", b"", b"", b"", b""], True),
+    ],
+)
+def test_what_never_becomes_a_character_is_shown_soon_and_decoded_in_small_parts(
+    words: list[bytes], shown: bool
+) -> None:
+    most = 0
+
+    def decode(ids: Sequence[int]) -> str:
+        nonlocal most
+        most = max(most, len(ids))
+        return b"".join(words[each] for each in ids).decode(errors="replace")
+
+    ids = [number % len(words) for number in range(500)]
+    detokenizer = IncrementalDetokenizer(decode)
+    pieces = [detokenizer.push(each) for each in ids]
+    assert most < 16
+    assert all(any(pieces[start : start + 12]) for start in range(0, 480, 12)) == shown
+    whole = decode(ids)
+    assert len(whole) - 6 <= len("".join(pieces)) <= len(whole)
 
 
 def cut(text: str, *, stops: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Which kinds of models are batched, and that what they say in a batch is what `generate` says."""
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -8,7 +9,10 @@ from typing import Any
 import pytest
 import torch  # noqa: TID253
 from transformers import AutoConfig, AutoModelForCausalLM  # noqa: TID253
+from transformers.generation.continuous_batching.cache import PagedAttentionCache  # noqa: TID253
 
+from inference.engine import batchable
+from inference.engine.attention import PagedAttention
 from inference.engine.backend import EngineSettings
 from inference.engine.batchable import PROVEN_KINDS, Trial, Unbatchable
 from inference.engine.loading import load_model
@@ -152,6 +156,34 @@ def test_a_trial_that_gives_other_numbers_is_a_reason(model_folder: Path) -> Non
     trial = Trial(load(model_folder))
     with pytest.raises(Unbatchable, match="off those of a plain pass"):
         trial.check(runner.batches)
+
+
+def test_a_batch_that_failed_leaves_no_cache_behind(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batchable, "_TOLERANCE", 0.0)
+    folder = make_model(model_folder, tmp_path / "starcoder2", kind="starcoder2")
+    gc.collect()
+    before = count_caches()
+    runner = start(folder)
+    assert "off those of a plain pass" in runner.facts.backend_reason
+    assert count_caches() == before
+    expect_the_same(folder, runner)
+
+
+def count_caches() -> int:
+    """Also those that nobody needs, but nobody has thrown away."""
+    return sum(type(each) in (PagedAttentionCache, PagedAttention) for each in gc.get_objects())
+
+
+def test_a_runner_that_nobody_needs_takes_its_cache_along(model_folder: Path) -> None:
+    gc.collect()
+    before = count_caches()
+    runner = make_runner(model_folder)
+    assert count_caches() == before + 2
+    del runner
+    gc.collect()
+    assert count_caches() == before
 
 
 def test_generate_when_it_is_asked_for(model_folder: Path) -> None:

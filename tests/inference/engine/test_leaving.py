@@ -1,12 +1,17 @@
 """Who leaves stops the work that was done for him, whatever it was waiting for."""
 
 import json
+import shutil
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from tests.inference.engine.conftest import Engine, wait_until
+import pytest
+
+from tests.inference.engine.conftest import Engine, never_end, start_engine, wait_until
 
 LONG: dict[str, Any] = {"prompt": "The captain", "temperature": 0, "max_tokens": 2000}
 IDLE = (0, 0)
@@ -73,6 +78,44 @@ def test_a_client_that_leaves_while_a_long_prompt_is_read_stops_it(slow_engine: 
     wait_until(lambda: slow_engine.count() == (1, 0), seconds=1)
     other.close()
     expect_idle_soon(slow_engine)
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_a_client_that_leaves_generate_while_it_reads_a_long_prompt_stops_it(
+    patient_engine: Engine, is_streamed: bool
+) -> None:
+    """Which it does in one pass of some seconds, and shows all the time that it goes on."""
+    connection = send(patient_engine, stream=is_streamed, prompt="The sea " * 2500, max_tokens=5)
+    wait_until(lambda: patient_engine.count() == (1, 0))
+    first = count_steps(patient_engine)
+    wait_until(lambda: count_steps(patient_engine) > first)
+    connection.close()
+    expect_idle_soon(patient_engine)
+    answer = patient_engine.post("/v1/completions", prompt="The sea", max_tokens=3, temperature=0)
+    assert answer.json()["usage"]["completion_tokens"] == 3
+
+
+def test_a_client_that_leaves_generate_in_the_middle_of_an_answer_stops_it(patient_engine: Engine) -> None:
+    connection = send(patient_engine, stream=True, **LONG)
+    received = b""
+    while received.count(b"data: ") < 5:
+        received += connection.recv(4096)
+    connection.close()
+    expect_idle_soon(patient_engine)
+
+
+def count_steps(engine: Engine) -> int:
+    return int(engine.client.get("/status").json()["steps"])
+
+
+@pytest.fixture(scope="module")
+def patient_engine(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """For so long a context that a small model takes seconds to read it, one layer after the other."""
+    folder = Path(shutil.copytree(model_folder, tmp_path_factory.mktemp("patient") / "model"))
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 10_000}))
+    with start_engine(never_end(folder), "--backend", "generate") as engine:
+        yield engine
 
 
 def test_all_choices_of_a_client_that_leaves_are_stopped(slow_engine: Engine) -> None:

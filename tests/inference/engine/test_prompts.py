@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from transformers import AutoTokenizer  # noqa: TID253
 
 from inference.engine import prompts
+from inference.engine.backend import RunnerFacts
 from inference.engine.bodies import Asked, BadRequest, read_chat, read_completion
 from inference.engine.deadline import Overran, run_within
 from inference.engine.prompts import encode_prompt
@@ -28,10 +30,11 @@ def ask(text: str = "Hello") -> Asked:
     return read_chat({"messages": user(text)}, model="tiny")
 
 
-def encode(asked: Asked, *, tokenizer: Any, template: str | None = None, context_length: int = 512) -> tuple[int, ...]:
+def encode(asked: Asked, *, tokenizer: Any, template: Any = None, context_length: int = 512) -> tuple[int, ...]:
     if template is not None:
         tokenizer.chat_template = template
-    return encode_prompt(asked, tokenizer=tokenizer, context_length=context_length)
+    facts = RunnerFacts("batching", context_length, parallel_requests=1, words=2048)
+    return encode_prompt(asked, tokenizer=tokenizer, facts=facts)
 
 
 def refuse(asked: Asked, **how: Any) -> BadRequest:
@@ -61,24 +64,25 @@ def test_what_does_not_end_is_ended(call: Callable[[], None], reason: str) -> No
 
 
 def test_an_end_in_the_last_moment_is_one_or_the_other_and_nothing_is_left_behind() -> None:
-    """Results that come just when the time is over."""
+    """Results that come just before and just after the time is over; nothing interrupts what comes later."""
 
-    def work() -> int:
-        until = time.monotonic() + 0.05
+    def work(*, seconds: float) -> str:
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             pass
-        return 1
+        return "done"
 
-    outcomes = set()
-    for _ in range(30):
+    outcomes = []
+    for number in range(30):
         try:
-            outcomes.add(run_within(work, seconds=0.05, growth_bytes=GB))
-        except Overran:
-            outcomes.add(0)
-        for _ in range(1000):
-            pass
-    assert outcomes <= {0, 1}
+            outcomes.append(run_within(partial(work, seconds=0.04 + 0.004 * number), seconds=0.05, growth_bytes=GB))
+        except Overran as error:
+            outcomes.append(str(error))
+        work(seconds=0.001)
+    assert (outcomes[0], outcomes[-1]) == ("done", "ran for more than 0.05 s")
+    assert set(outcomes) == {outcomes[0], outcomes[-1]}
     wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "deadline"])
+    work(seconds=1.5)
 
 
 @pytest.mark.parametrize(
@@ -86,11 +90,11 @@ def test_an_end_in_the_last_moment_is_one_or_the_other_and_nothing_is_left_behin
     [
         (ENDLESS, "ran for more than"),
         (
-            "{% set ns = namespace(x='abcdefgh' * 1000000) %}{% for a in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+            "{% set ns = namespace(x='abcdefgh' * 1000 * 1000) %}{% for a in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
             "",
         ),
-        ("{{ 'a' * 10 ** 13 }}", "refuses"),
-        ("{{ range(10 ** 9) }}", "refuses"),
+        ("{{ 'a'|center(10000000000000) }}", "refuses"),
+        ("{{ range(1000000000) }}", "refuses"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "refuses"),
         ("{{ 1 // 0 }}", "refuses"),
         ("{{ undefined.attribute }}", "refuses"),
@@ -106,6 +110,43 @@ def test_a_poisonous_template_costs_its_own_request_only(
     assert (refused.code, refused.param) == ("chat_template_error", "messages")
     assert reason in str(refused)
     assert encode(ask(), tokenizer=tokenizer, template="{{ messages[0].content }}")
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ 9 ** 9 ** 9 ** 9 }}", "raises to a power (line 1)"),
+        ("{{ 7 }}\n{% if false %}{{ (messages|length) ** 9 }}{% endif %}", "raises to a power (line 2)"),
+        ("{% set ns = namespace(x=9) %}{% for a in range(99) %}{% set ns.x = ns.x * ns.x %}{% endfor %}", "multiplies"),
+        ("{{ 'a' * 10000000000 }}", "multiplies what may be huge"),
+        ("{{ [0] * messages|length }}", "multiplies what may be huge"),
+        ("{{ 5|round(-100000000) }}", "rounds to an unknown number of digits"),
+        ("{{ 5|round(precision=messages|length) }}", "rounds to an unknown number of digits"),
+        ("{% generation %}{{ 2 ** 3 }}{% endgeneration %}", "raises to a power"),
+        ({"default": "{{ 2 ** 3 }}", "tool_use": "x"}, "raises to a power"),
+    ],
+)
+def test_a_template_that_nobody_could_stop_is_not_run(tokenizer: Any, template: Any, reason: str) -> None:
+    """One operation on huge numbers lets no other thread do anything until it is done."""
+    started = time.monotonic()
+    refused = refuse(ask(), tokenizer=tokenizer, template=template)
+    assert time.monotonic() - started < 1
+    assert (refused.code, refused.param) == ("chat_template_error", "messages")
+    assert reason in str(refused)
+    assert "Send a `prompt` to /v1/completions." in str(refused)
+    assert encode(read_completion({"prompt": "Hello"}, model="tiny"), tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ '=' * 40 }}{{ '  ' * messages|length }}{{ loop.index0 * 2 if loop else 3 }}",
+        "{{ (1.23456|round(2)) ~ (1.5|round(method='floor')) }}",
+        "{% for m in messages %}{% if m.role == 'x' %}{% continue %}{% endif %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+    ],
+)
+def test_what_templates_usually_do_is_done(tokenizer: Any, template: str) -> None:
+    assert encode(ask(), tokenizer=tokenizer, template=template)
 
 
 def test_a_very_long_prompt_is_refused_without_reading_all_of_it(tokenizer: Any) -> None:

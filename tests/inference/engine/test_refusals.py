@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from openai import APIStatusError, BadRequestError, InternalServerError, OpenAI
 
-from tests.inference.engine.conftest import CRASHING_WORD, Engine, start_engine, user
+from tests.inference.engine.conftest import UNKNOWN_WORD, Engine, connect, start_engine, user
+from tests.inference.engine.failing_engine import CRASHING_WORD
 
 
 def test_a_prompt_that_is_too_long_is_refused_with_the_numbers(openai: OpenAI) -> None:
@@ -46,8 +47,22 @@ def test_a_body_that_makes_no_sense_is_a_bad_request(engine: Engine, content: by
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
-def test_a_failing_model_is_a_server_error_without_a_traceback(openai: OpenAI, engine: Engine) -> None:
-    with pytest.raises(InternalServerError) as failed:
+@pytest.mark.parametrize("is_chat", [True, False])
+def test_a_word_without_weights_is_refused_and_harms_nobody(
+    engine: Engine, generate_engine: Engine, is_chat: bool
+) -> None:
+    """A GPU that is asked for weights that are not there fails for all who use it."""
+    text = f"What is {UNKNOWN_WORD}?"
+    for each in (engine, generate_engine):
+        answer = each.chat(text, max_tokens=2) if is_chat else each.post("/v1/completions", prompt=text, max_tokens=2)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (400, "unknown_token")
+        assert error["param"] == ("messages" if is_chat else "prompt")
+        assert UNKNOWN_WORD in error["message"]
+
+
+def test_a_failing_model_is_a_server_error_without_a_traceback(failing_engine: Engine) -> None:
+    with connect(failing_engine) as openai, pytest.raises(InternalServerError) as failed:
         openai.completions.create(model="tiny", prompt=CRASHING_WORD, max_tokens=5)
     body: Any = failed.value.body
     assert (body["type"], "IndexError" in body["message"], "Traceback" in body["message"]) == (
@@ -55,28 +70,28 @@ def test_a_failing_model_is_a_server_error_without_a_traceback(openai: OpenAI, e
         True,
         False,
     )
-    assert engine.chat("Hello", max_tokens=2).status_code == 200
+    assert failing_engine.chat("Hello", max_tokens=2).status_code == 200
 
 
-def test_a_failing_stream_ends_with_an_error_and_without_done(engine: Engine) -> None:
-    *_, last = engine.stream("/v1/chat/completions", messages=user(CRASHING_WORD), max_tokens=5)
+def test_a_failing_stream_ends_with_an_error_and_without_done(failing_engine: Engine) -> None:
+    *_, last = failing_engine.stream("/v1/chat/completions", messages=user(CRASHING_WORD), max_tokens=5)
     assert json.loads(last)["error"]["type"] == "server_error"
 
 
-def test_openai_raises_the_error_of_a_failing_stream(openai: OpenAI) -> None:
-    with pytest.raises(Exception, match="IndexError") as failed:
+def test_openai_raises_the_error_of_a_failing_stream(failing_engine: Engine) -> None:
+    with connect(failing_engine) as openai, pytest.raises(Exception, match="IndexError") as failed:
         list(openai.chat.completions.create(model="tiny", messages=user(CRASHING_WORD), max_tokens=5, stream=True))
     assert not isinstance(failed.value, APIStatusError)
 
 
-def test_a_failing_request_does_not_harm_those_beside_it(engine: Engine) -> None:
+def test_a_failing_request_does_not_harm_those_beside_it(failing_engine: Engine) -> None:
     """Their pages are lost with the step that failed, and they are read again."""
     asked = {"prompt": "The captain", "temperature": 0, "max_tokens": 150}
-    wanted = engine.post("/v1/completions", **asked).json()["choices"][0]["text"]
-    with engine.client.stream("POST", "/v1/completions", json=asked | {"stream": True}) as response:
+    wanted = failing_engine.post("/v1/completions", **asked).json()["choices"][0]["text"]
+    with failing_engine.client.stream("POST", "/v1/completions", json=asked | {"stream": True}) as response:
         lines = (line for line in response.iter_lines() if line)
         text = read_text(next(lines))
-        assert engine.post("/v1/completions", prompt=CRASHING_WORD, max_tokens=5).status_code == 500
+        assert failing_engine.post("/v1/completions", prompt=CRASHING_WORD, max_tokens=5).status_code == 500
         text += "".join(read_text(line) for line in lines)
     assert text == wanted
 

@@ -15,6 +15,7 @@ from inference.engine.sampling import (
     keep_nucleus,
     pick,
     plan_sampling,
+    take_largest,
     weaken,
 )
 
@@ -113,6 +114,34 @@ def test_top_p_keeps_the_smallest_set_with_the_mass(mass: float, kept: list[int]
     """The two that are equally likely stay or go together."""
     weights = torch.tensor([[0.1, 0.5, 0.3, 0.1]]) * 7
     assert (keep_nucleus(weights, masses=torch.tensor([[mass]])) > 0).int().tolist() == [kept]
+
+
+def test_what_is_as_large_as_the_last_of_top_k_stays() -> None:
+    """As with transformers: which of them goes would depend on who is beside."""
+    sampler = make_sampler(seed=1, top_k=2, temperature=100.0)
+    assert {choose(sampler, [1.0, 2.0, 1.0, 0.0, 1.0]) for _ in range(200)} == {0, 1, 2, 4}
+
+
+def test_of_many_equal_logits_all_stay() -> None:
+    values, ids = take_largest(
+        torch.tensor([[1.0] * 900 + [0.0] * 100, [*range(1000)]]), counts=torch.tensor([[3], [5]])
+    )
+    assert ids[0, :900].tolist() == list(range(900))
+    assert values[0, :900].eq(1).all() and values[0, 900:].eq(-math.inf).all()
+    assert (ids[1, :5].tolist(), values[1, :5].tolist()) == ([995, 996, 997, 998, 999], [995, 996, 997, 998, 999])
+    assert values[1, 5:].eq(-math.inf).all()
+
+
+def test_a_seed_with_top_k_means_the_same_among_others_in_16_bits() -> None:
+    """Many of their logits are equal."""
+    generator = torch.Generator().manual_seed(0)
+    mate = {"seed": 1, "top_k": 1000}
+    for seed in range(40):
+        row = torch.randn(8000, generator=generator).mul(2).bfloat16().float()
+        asked = {"seed": seed, "top_k": 40, "top_p": 0.95 if seed % 2 else 1.0}
+        (alone,) = choose_tokens(row.clone()[None], [make_sampler(**asked)])
+        first, _ = choose_tokens(torch.stack([row, row]), [make_sampler(**asked), make_sampler(**mate)])
+        assert first.token_id == alone.token_id
 
 
 def test_top_k_comes_before_top_p() -> None:
