@@ -109,15 +109,16 @@ class BatchingRunner:
         return [request.generation for request in blamed]
 
     def _watch(self, *, answering: int) -> AbstractContextManager[None]:
-        """On a CPU even a small part of a prompt may take a large model seconds: it is left when all have left."""
+        """On a CPU a part of a prompt may take long: it shows that it goes on, and ends when all have left."""
         if answering or self._loaded.device.type != "cpu":
             return nullcontext()
-        return before_each_layer(self._loaded.model, self._need_somebody)
+        return before_each_layer(self._loaded.model, self._go_on)
 
-    def _need_somebody(self) -> None:
+    def _go_on(self) -> None:
         in_step = [self._requests[name].generation for name in self.batches.scheduled_ids]
         if all(each.cancelled.is_set() for each in in_step):
             raise Left
+        self.steps += 1
 
     def _start(self, request: Request) -> None:
         name = str(next(self._names))

@@ -1,11 +1,14 @@
-"""How many tokens of prompts go into one step, so that it ends soon: others wait for their next token, and who has left
-is noticed between two steps. Pure."""
+"""How many tokens of prompts go into one step, so that it ends soon: others wait for their next token, or to begin.
+Pure."""
 
-_SECONDS_BESIDE_ANSWERS = 0.4
-_SECONDS_ALONE = 0.8
-_LEAST_TOKENS = 64  # matrices of fewer rows are multiplied at less than half the speed
+_MEASURABLE_TOKENS = 64
 _LEAST_SHARE = 0.1
 _WEIGHT = 0.3
+
+# (seconds, tokens): a step is as large as it can be in this time, and not smaller than this. Measured with 156 million
+# parameters on a CPU, steps of 256 read as fast as larger ones, of 128 take 6 % longer, of 64 a third, of fewer twice.
+_BESIDE_ANSWERS = (0.4, 64)
+_ALONE = (0.8, 256)
 
 
 class Pace:
@@ -19,7 +22,7 @@ class Pace:
 
     def note(self, *, tokens: int, seconds: float) -> None:
         """A small step costs what the weights cost."""
-        if tokens < _LEAST_TOKENS:
+        if tokens < _MEASURABLE_TOKENS:
             self._weights_seconds = _learn(seconds, known=self._weights_seconds)
         else:
             own_seconds = max(seconds - self._weights_seconds, _LEAST_SHARE * seconds)
@@ -27,9 +30,9 @@ class Pace:
 
     def choose_tokens(self, *, answering: int) -> int:
         """For the next step, in which `answering` requests get one token each."""
-        seconds = (_SECONDS_BESIDE_ANSWERS if answering else _SECONDS_ALONE) - self._weights_seconds
-        affordable = int(seconds / self._token_seconds) if self._token_seconds else 0
-        return min(self._most_tokens, answering + max(_LEAST_TOKENS, affordable))
+        seconds, least = _BESIDE_ANSWERS if answering else _ALONE
+        affordable = int((seconds - self._weights_seconds) / self._token_seconds) if self._token_seconds else 0
+        return min(self._most_tokens, answering + max(least, affordable))
 
 
 def _learn(measured: float, *, known: float) -> float:

@@ -1,6 +1,7 @@
 """Many requests in one step of the model, compared with each alone."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from inference.engine.backend import Failed, Finished, Sampling, Token
 from inference.engine.batching import BatchingRunner
 from inference.engine.loading import LoadedModel
 from inference.engine.pace import Pace
+from tests.inference.engine.conftest import never_end
 from tests.inference.engine.inside import GREEDY, Told, load, make_prompt, make_runner, run, run_plainly
 
 
@@ -45,6 +47,14 @@ class Counting(Pace):
 
     def note(self, *, tokens: int, seconds: float) -> None:
         self.tokens += tokens
+
+
+def step_until(runner: BatchingRunner, is_so: Callable[[], bool], *, most_steps: int = 2000) -> None:
+    for _ in range(most_steps):
+        if is_so():
+            return
+        runner.step()
+    raise AssertionError(f"It was not so after {most_steps} steps.")
 
 
 def ask_mixed(*, tokens: int = 24) -> list[Told]:
@@ -144,15 +154,14 @@ def test_no_request_can_be_longer_than_the_cache(model_folder: Path) -> None:
     assert all(isinstance(each.end, Finished) for each in asked)
 
 
-def test_who_waits_is_let_in_when_all_who_were_before_him_left(model_folder: Path) -> None:
+def test_who_waits_is_let_in_when_all_who_were_before_him_left(copied_folder: Path) -> None:
     """transformers keeps new requests out while one that lost its pages waits for another to finish."""
-    runner = make_runner(model_folder, kv_tokens=512)
+    runner = make_runner(never_end(copied_folder), kv_tokens=512)
     asked = {str(number): Told(make_prompt(number, length=200), tokens=250) for number in range(3)}
     for each in asked.values():
         runner.admit(each.generation)
     scheduler = runner.batches._processor.scheduler
-    while not scheduler.block_new_requests:
-        runner.step()
+    step_until(runner, lambda: scheduler.block_new_requests)
     left = {name: asked.pop(name) for name in list(scheduler.waiting_requests)}
     for each in asked.values():
         each.generation.cancelled.set()
@@ -163,15 +172,14 @@ def test_who_waits_is_let_in_when_all_who_were_before_him_left(model_folder: Pat
     assert all(isinstance(each.end, Finished) for each in left.values())
 
 
-def test_who_waits_is_let_in_when_one_of_those_before_him_left(model_folder: Path) -> None:
+def test_who_waits_is_let_in_when_one_of_those_before_him_left(copied_folder: Path) -> None:
     """The one who goes on may do so for long. There is room for one beside him."""
-    runner = make_runner(model_folder, kv_tokens=768)
+    runner = make_runner(never_end(copied_folder), kv_tokens=768)
     asked = {str(number): Told(make_prompt(number, length=200), tokens=300) for number in range(4)}
     for each in asked.values():
         runner.admit(each.generation)
     scheduler = runner.batches._processor.scheduler
-    while not scheduler.block_new_requests:
-        runner.step()
+    step_until(runner, lambda: scheduler.block_new_requests)
     waiting = [asked[name] for name in scheduler.waiting_requests]
     stays, *leave = [asked[name] for name in scheduler.active_requests]
     for each in leave:
@@ -260,6 +268,7 @@ def test_who_leaves_while_his_prompt_is_read_ends_the_step_unless_others_are_rea
         runner.admit(stays.generation)
     ended = runner.step()
     assert (ended, passes) == (([leaves.generation], []) if is_alone else ([], [["0", "1"]]))
+    assert (runner.steps > 7) != is_alone, "Each layer shows that the model goes on."
     for hook in hooks:
         hook.remove()
     runner.drop(leaves.generation)

@@ -14,7 +14,6 @@ def make_pace(*, seconds: float = 0.0, tokens: int = 100) -> Pace:
 def test_alone_a_prompt_is_read_in_steps_of_less_than_a_second() -> None:
     assert make_pace(seconds=0.1).choose_tokens(answering=0) == 512
     assert 390 <= make_pace(seconds=0.2).choose_tokens(answering=0) <= 400
-    assert 95 <= make_pace(seconds=0.8).choose_tokens(answering=0) <= 100
 
 
 def test_beside_answers_it_is_read_in_parts_of_less_than_half_a_second() -> None:
@@ -31,15 +30,15 @@ def test_what_the_weights_cost_is_paid_once_in_a_step_and_not_for_each_token() -
 
 def test_the_first_step_is_small_and_the_next_ones_are_what_it_showed() -> None:
     pace = make_pace()
-    assert (pace.choose_tokens(answering=0), pace.choose_tokens(answering=3)) == (64, 67)
+    assert (pace.choose_tokens(answering=0), pace.choose_tokens(answering=3)) == (256, 67)
     pace.note(tokens=64, seconds=0.064)
     assert (pace.choose_tokens(answering=0), pace.choose_tokens(answering=3)) == (512, 403)
 
 
-def test_a_slow_model_reads_a_little_in_each_step_and_a_fast_one_all() -> None:
+def test_a_slow_model_reads_as_little_as_it_can_without_becoming_slower_and_a_fast_one_all() -> None:
     slow, fast = make_pace(tokens=512, seconds=60), make_pace(tokens=512, seconds=0.01)
     assert (slow.choose_tokens(answering=8), fast.choose_tokens(answering=8)) == (72, 512)
-    assert (slow.choose_tokens(answering=0), fast.choose_tokens(answering=0)) == (64, 512)
+    assert (slow.choose_tokens(answering=0), fast.choose_tokens(answering=0)) == (256, 512)
 
 
 def test_one_fast_step_shows_more_than_slow_ones_before_it() -> None:
@@ -54,17 +53,17 @@ def test_one_slow_step_may_have_been_disturbed_and_many_were_not() -> None:
     assert pace.choose_tokens(answering=0) == 512
     for _ in range(20):
         pace.note(tokens=512, seconds=1.6)
-    assert 250 <= pace.choose_tokens(answering=0) <= 260
+    assert pace.choose_tokens(answering=0) == 256
 
 
 def test_a_slow_model_whose_weights_alone_take_too_long_goes_on_in_small_steps() -> None:
     pace = make_pace(tokens=100, seconds=9)
     pace.note(tokens=1, seconds=5)
-    assert (pace.choose_tokens(answering=0), pace.choose_tokens(answering=1)) == (64, 65)
+    assert (pace.choose_tokens(answering=0), pace.choose_tokens(answering=1)) == (256, 65)
 
 
 def test_a_disturbed_small_step_is_no_reason_to_think_that_tokens_cost_nothing() -> None:
     pace = make_pace()
     pace.note(tokens=1, seconds=3)
     pace.note(tokens=100, seconds=1)
-    assert pace.choose_tokens(answering=0) == 64
+    assert pace.choose_tokens(answering=1) == 65
