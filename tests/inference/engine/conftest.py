@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -75,20 +76,26 @@ def make_command(
     return [*command, "--model-name", name, "--device", "cpu", *arguments]
 
 
+def takes_connections(path: Path) -> bool:
+    """A socket has its name a moment before anybody listens."""
+    with socket.socket(socket.AF_UNIX) as knock:
+        return knock.connect_ex(str(path)) == 0
+
+
 @contextmanager
 def start_engine(
     model_path: Path | str, *arguments: str, is_ready: bool = True, module: str = "inference.engine"
 ) -> Iterator[Engine]:
     with tempfile.TemporaryDirectory(prefix="engine-") as folder:
-        socket = Path(folder) / "engine.sock"
+        path = Path(folder) / "engine.sock"
         errors = Path(folder) / "stderr"
         with errors.open("wb") as stderr:
-            command = make_command(socket, *arguments, model_path=model_path, module=module)
+            command = make_command(path, *arguments, model_path=model_path, module=module)
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=stderr)
-        client = httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket)), base_url="http://engine", timeout=60)
+        client = httpx2.Client(transport=httpx2.HTTPTransport(uds=str(path)), base_url="http://engine", timeout=60)
         try:
-            wait_until(socket.exists)
-            engine = Engine(process=process, socket=socket, client=client, errors=errors)
+            wait_until(lambda: takes_connections(path))
+            engine = Engine(process=process, socket=path, client=client, errors=errors)
             if is_ready:
                 wait_until(lambda: client.get("/health").status_code == 200, seconds=START_SECONDS)
             yield engine
