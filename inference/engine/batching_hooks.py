@@ -115,12 +115,21 @@ class PagedBatches:
             tokens = choose(self._logits[: len(ids)], ids)
             batch.output_ids[0, : len(ids)] = torch.tensor(tokens, dtype=batch.output_ids.dtype)
         processor.update_batch()
+        self._make_room()
         return int(batch.num_q_tokens)
 
     def forget_all(self) -> None:
         """After a step that failed: nothing waits or runs any more."""
         self._processor._update_tp_group_state()  # empties the manager's queues
         self._processor.reset()
+
+    def _make_room(self) -> None:
+        """transformers keeps the pages of who has ended, for prompts that begin alike. Who is in a batch gets them when
+        there are no others, but who waits to be let in would not."""
+        processor = self._processor
+        has_budget = processor.inputs_and_outputs.num_q_tokens < processor.max_batch_tokens
+        if has_budget and processor.scheduler.waiting_requests and not processor.scheduler.block_new_requests:
+            processor.cache.evict_cached_blocks()
 
     def _take_over_sampling(self) -> None:
         runner, router = self._processor.model_runner, self._processor.output_router

@@ -10,6 +10,7 @@ import torch  # noqa: TID253
 from inference.engine.backend import EngineSettings, Event, Failed, Finished, Generation, Sampling, Token
 from inference.engine.batching import BatchingRunner
 from inference.engine.loading import LoadedModel, load_model
+from inference.engine.pace import Pace
 from inference.engine.runner import Runner
 
 GREEDY = Sampling(temperature=0)
@@ -66,6 +67,25 @@ def run(runner: Runner, asked: Sequence[Told], *, most_steps: int = 5000) -> Non
         if not (waiting or active):
             return
     raise AssertionError(f"{len(active)} generations did not end in {most_steps} steps.")
+
+
+def step_until(runner: Runner, is_so: Callable[[], bool], *, most_steps: int = 2000) -> None:
+    for _ in range(most_steps):
+        if is_so():
+            return
+        runner.step()
+    raise AssertionError(f"It was not so after {most_steps} steps.")
+
+
+class Counting(Pace):
+    """Counts the tokens that went through the model."""
+
+    def __init__(self) -> None:
+        super().__init__(most_tokens=512)
+        self.tokens = 0
+
+    def note(self, *, tokens: int, seconds: float) -> None:
+        self.tokens += tokens
 
 
 def run_plainly(loaded: LoadedModel, prompt_ids: Sequence[int], *, tokens: int = 20) -> list[int]:

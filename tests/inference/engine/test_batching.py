@@ -1,7 +1,6 @@
 """Many requests in one step of the model, compared with each alone."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,7 @@ from inference.engine import batching
 from inference.engine.backend import Failed, Finished, Sampling, Token
 from inference.engine.batching import BatchingRunner
 from inference.engine.loading import LoadedModel
-from inference.engine.pace import Pace
-from tests.inference.engine.conftest import never_end
-from tests.inference.engine.inside import GREEDY, Told, load, make_prompt, make_runner, run, run_plainly
+from tests.inference.engine.inside import Counting, Told, load, make_prompt, make_runner, run, run_plainly
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +35,6 @@ MIXED: list[dict[str, Any]] = [
     {"temperature": 1.0, "seed": 4, "top_logprobs": 3},
     {"temperature": 1.0, "seed": 5, "top_k": 50, "top_p": 0.9},
 ]
-
-
-class Counting(Pace):
-    def __init__(self) -> None:
-        super().__init__(most_tokens=512)
-        self.tokens = 0
-
-    def note(self, *, tokens: int, seconds: float) -> None:
-        self.tokens += tokens
-
-
-def step_until(runner: BatchingRunner, is_so: Callable[[], bool], *, most_steps: int = 2000) -> None:
-    for _ in range(most_steps):
-        if is_so():
-            return
-        runner.step()
-    raise AssertionError(f"It was not so after {most_steps} steps.")
 
 
 def ask_mixed(*, tokens: int = 24) -> list[Told]:
@@ -122,90 +102,6 @@ def test_shared_beginnings_are_read_once_and_change_nothing(loaded: LoadedModel,
     assert pace.tokens < 4 * (300 - 2 * 128 + 9 + 12)
     for each in (first, *others):
         assert each.ids == run_plainly(loaded, each.prompt_ids, tokens=12)
-
-
-def test_a_full_cache_changes_no_token(loaded: LoadedModel, runner: BatchingRunner, model_folder: Path) -> None:
-    """Five requests in a cache for two: some lose their pages and are read again, with their sampling where it was."""
-    asked = [
-        Told(make_prompt(number, length=100), tokens=150, sampling=sampling)
-        for number, sampling in enumerate(
-            [GREEDY, GREEDY, Sampling(seed=7), Sampling(seed=8, presence_penalty=0.5), GREEDY]
-        )
-    ]
-    tight = make_runner(model_folder, kv_tokens=512)
-    pace = Counting()
-    tight._pace = pace
-    run(tight, asked)
-    assert pace.tokens > 1.1 * 5 * 250, "Nobody lost pages: the cache was not full."
-    for each in (asked[0], asked[1], asked[4]):
-        assert each.ids == run_plainly(loaded, each.prompt_ids, tokens=150)
-    for each in asked[2:4]:
-        again = Told(each.prompt_ids, tokens=150, sampling=each.sampling)
-        run(runner, [again])
-        assert each.ids == again.ids
-
-
-def test_no_request_can_be_longer_than_the_cache(model_folder: Path) -> None:
-    runner = make_runner(model_folder, kv_tokens=256)
-    assert runner.facts.context_length == 256
-    assert runner.facts.kv_tokens == 256
-    asked = [Told(make_prompt(number, length=200), tokens=56) for number in range(2)]
-    run(runner, asked)
-    assert all(isinstance(each.end, Finished) for each in asked)
-
-
-def test_who_waits_is_let_in_when_all_who_were_before_him_left(copied_folder: Path) -> None:
-    """transformers keeps new requests out while one that lost its pages waits for another to finish."""
-    runner = make_runner(never_end(copied_folder), kv_tokens=512)
-    asked = {str(number): Told(make_prompt(number, length=200), tokens=250) for number in range(3)}
-    for each in asked.values():
-        runner.admit(each.generation)
-    scheduler = runner.batches._processor.scheduler
-    step_until(runner, lambda: scheduler.block_new_requests)
-    left = {name: asked.pop(name) for name in list(scheduler.waiting_requests)}
-    for each in asked.values():
-        each.generation.cancelled.set()
-        runner.drop(each.generation)
-    while not all(each.end for each in left.values()):
-        runner.step()
-    assert left
-    assert all(isinstance(each.end, Finished) for each in left.values())
-
-
-def test_who_waits_is_let_in_when_one_of_those_before_him_left(copied_folder: Path) -> None:
-    """The one who goes on may do so for long. There is room for one beside him."""
-    runner = make_runner(never_end(copied_folder), kv_tokens=768)
-    asked = {str(number): Told(make_prompt(number, length=200), tokens=300) for number in range(4)}
-    for each in asked.values():
-        runner.admit(each.generation)
-    scheduler = runner.batches._processor.scheduler
-    step_until(runner, lambda: scheduler.block_new_requests)
-    waiting = [asked[name] for name in scheduler.waiting_requests]
-    stays, *leave = [asked[name] for name in scheduler.active_requests]
-    for each in leave:
-        each.generation.cancelled.set()
-        runner.drop(each.generation)
-    before = [len(each.ids) for each in waiting]
-    for _ in range(20):
-        runner.step()
-    assert leave and waiting and stays.end is None
-    assert any(len(each.ids) > count for each, count in zip(waiting, before, strict=True))
-
-
-def test_all_who_ask_the_same_are_answered_at_the_same_time(loaded: LoadedModel, model_folder: Path) -> None:
-    """They share the pages of their prompt, which has room for five times in all."""
-    runner = make_runner(model_folder, kv_tokens=2048)
-    prompt = make_prompt(1, length=400)
-    run(runner, [Told(prompt, tokens=1)])
-    asked = [Told(prompt, tokens=12) for _ in range(8)]
-    for each in asked:
-        runner.admit(each.generation)
-    for _ in range(10):
-        runner.step()
-    assert min(len(each.ids) for each in asked) > 3
-    while not all(each.end for each in asked):
-        runner.step()
-    assert all(each.ids == run_plainly(loaded, prompt, tokens=12) for each in asked)
 
 
 def test_more_requests_than_a_step_usually_has_tokens_go_on_together(

@@ -36,6 +36,7 @@ READ: dict[Callable[..., Any], str] = {
     input_outputs.ContinuousBatchingIOs.get_model_kwargs: "ad765ba1a8e03b37",
     cache.PagedAttentionCache.__init__: "c64951fe6abbc732",
     cache.PagedAttentionMemoryHandler.get_available_memory: "3df7e6a7bc1c4d1a",
+    cache.PagedAttentionCache.evict_cached_blocks: "8fc67c4b57a7cb8e",
     cache.PagedAttentionCache.update: "b2e32368cbfdf65a",
     cache.group_layers_by_attn_type: "655ae31372a0000e",
     full_attention.FullAttentionCacheAllocator.register_cache_tensor: "0c9818c5ca3c3e59",
