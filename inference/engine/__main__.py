@@ -16,9 +16,9 @@ from inference.engine.standby import receive_order
 
 _SWITCH_SECONDS = 0.0005
 
-# How long a thread of OpenMP waits for its siblings before it sleeps: some 200 microseconds, not 10 milliseconds. Measured
-# on two processors, with 16 streams, and with two engines at once: 4000 spins give 204 tokens a second, and 63 to each of
-# the two; 1000 give 173, and 73; 20,000 give 198, and 38; as many as are usual give 197, and 13.
+# How long a thread of OpenMP waits for its siblings before it sleeps: some 200 microseconds, not 10 milliseconds.
+# Measured on two processors, with 16 streams, and with two engines at once: 4000 spins give 204 tokens a second,
+# and 63 to each of the two; 1000 give 173, and 73; 20,000 give 198, and 38; as many as are usual give 197, and 13.
 _SPINS = "4000"
 
 
