@@ -32,6 +32,23 @@ def runner(model_folder: Path) -> BatchingRunner:
     return make_runner(model_folder)
 
 
+def crowd(runner: BatchingRunner, *, count: int, tokens: int) -> tuple[list[Told], list[Told]]:
+    """Asks a fresh runner for more than its pages hold, until one gives up its own. Who waits then, and who goes on."""
+    asked = {str(number): Told(make_prompt(number, length=200), tokens=tokens) for number in range(count)}
+    for each in asked.values():
+        runner.admit(each.generation)
+    scheduler = runner.batches._processor.scheduler
+    step_until(runner, lambda: scheduler.block_new_requests)
+    waiting, active = scheduler.waiting_requests, scheduler.active_requests
+    return [asked[name] for name in waiting], [asked[name] for name in active]
+
+
+def leave(runner: BatchingRunner, leavers: list[Told]) -> None:
+    for each in leavers:
+        each.generation.cancelled.set()
+        runner.drop(each.generation)
+
+
 def test_a_full_cache_changes_no_token(loaded: LoadedModel, runner: BatchingRunner, model_folder: Path) -> None:
     """Five requests in a cache for two: some lose their pages and are read again, with their sampling where it was."""
     asked = [
@@ -65,38 +82,23 @@ def test_no_request_can_be_longer_than_the_cache(model_folder: Path) -> None:
 def test_who_waits_is_let_in_when_all_who_were_before_him_left(copied_folder: Path) -> None:
     """transformers keeps new requests out while one that lost its pages waits for another to finish."""
     runner = make_runner(never_end(copied_folder), kv_tokens=512)
-    asked = {str(number): Told(make_prompt(number, length=200), tokens=250) for number in range(3)}
-    for each in asked.values():
-        runner.admit(each.generation)
-    scheduler = runner.batches._processor.scheduler
-    step_until(runner, lambda: scheduler.block_new_requests)
-    left = {name: asked.pop(name) for name in list(scheduler.waiting_requests)}
-    for each in asked.values():
-        each.generation.cancelled.set()
-        runner.drop(each.generation)
-    while not all(each.end for each in left.values()):
+    waiting, active = crowd(runner, count=3, tokens=250)
+    leave(runner, active)
+    while not all(each.end for each in waiting):
         runner.step()
-    assert left
-    assert all(isinstance(each.end, Finished) for each in left.values())
+    assert waiting
+    assert all(isinstance(each.end, Finished) for each in waiting)
 
 
 def test_who_waits_is_let_in_when_one_of_those_before_him_left(copied_folder: Path) -> None:
     """The one who goes on may do so for long. There is room for one beside him."""
     runner = make_runner(never_end(copied_folder), kv_tokens=768)
-    asked = {str(number): Told(make_prompt(number, length=200), tokens=300) for number in range(4)}
-    for each in asked.values():
-        runner.admit(each.generation)
-    scheduler = runner.batches._processor.scheduler
-    step_until(runner, lambda: scheduler.block_new_requests)
-    waiting = [asked[name] for name in scheduler.waiting_requests]
-    stays, *leave = [asked[name] for name in scheduler.active_requests]
-    for each in leave:
-        each.generation.cancelled.set()
-        runner.drop(each.generation)
+    waiting, (stays, *leavers) = crowd(runner, count=4, tokens=300)
+    leave(runner, leavers)
     before = [len(each.ids) for each in waiting]
     for _ in range(20):
         runner.step()
-    assert leave and waiting and stays.end is None
+    assert leavers and waiting and stays.end is None
     assert any(len(each.ids) > count for each, count in zip(waiting, before, strict=True))
 
 
