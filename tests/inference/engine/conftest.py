@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
 from openai import OpenAI
 
 from demo.tiny_model import make_tiny_llama
+
+if TYPE_CHECKING:
+    from inference.engine.batching import BatchingRunner
+    from inference.engine.loading import LoadedModel
 
 # Tiny models gain nothing by a second thread, and on a busy machine the two wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -176,3 +180,18 @@ def openai(engine: Engine) -> Iterator[OpenAI]:
 def copied_folder(model_folder: Path, tmp_path: Path) -> Path:
     """A copy to damage."""
     return Path(shutil.copytree(model_folder, tmp_path / "copied"))
+
+
+@pytest.fixture(scope="module")
+def loaded(model_folder: Path) -> "LoadedModel":
+    """For plain `generate`, in this process."""
+    from tests.inference.engine.inside import load
+
+    return load(model_folder)
+
+
+@pytest.fixture(scope="module")
+def runner(model_folder: Path) -> "BatchingRunner":
+    from tests.inference.engine.inside import make_runner
+
+    return make_runner(model_folder)

@@ -13,18 +13,6 @@ from inference.engine.batching import BatchingRunner
 from inference.engine.loading import LoadedModel
 from tests.inference.engine.inside import Counting, Told, load, make_prompt, make_runner, run, run_plainly
 
-
-@pytest.fixture(scope="module")
-def loaded(model_folder: Path) -> LoadedModel:
-    """For plain `generate`."""
-    return load(model_folder)
-
-
-@pytest.fixture(scope="module")
-def runner(model_folder: Path) -> BatchingRunner:
-    return make_runner(model_folder)
-
-
 MIXED: list[dict[str, Any]] = [
     {"temperature": 0},
     {"temperature": 1.0, "seed": 1},

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from inference.engine.backend import Finished, Sampling
 from inference.engine.batching import BatchingRunner
 from inference.engine.loading import LoadedModel
@@ -12,24 +10,12 @@ from tests.inference.engine.inside import (
     GREEDY,
     Counting,
     Told,
-    load,
     make_prompt,
     make_runner,
     run,
     run_plainly,
     step_until,
 )
-
-
-@pytest.fixture(scope="module")
-def loaded(model_folder: Path) -> LoadedModel:
-    """For plain `generate`."""
-    return load(model_folder)
-
-
-@pytest.fixture(scope="module")
-def runner(model_folder: Path) -> BatchingRunner:
-    return make_runner(model_folder)
 
 
 def crowd(runner: BatchingRunner, *, count: int, tokens: int) -> tuple[list[Told], list[Told]]:
