@@ -43,7 +43,7 @@ def _remove_strays(staging: Staging, record: Record) -> None:
     repo = staging.repo(record.folder)
     wanted = {each.path for each in record.parcels} | record.links.keys()
     strays = [path for path in read_tree(staging.root, repo).paths(FILE, LINK) if path not in wanted]
-    remove_files(staging.root, [f"{staging.path}/{PART}", *(f"{repo}/{path}" for path in strays)])
+    remove_files(staging.root, [f"{repo}/{path}" for path in strays])
 
 
 def take_stock(staging: Staging, survey: Survey) -> int:
