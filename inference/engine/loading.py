@@ -2,7 +2,7 @@
 
 import importlib.util
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,11 +65,17 @@ class LoadedModel:
         """Bytes by device; what two layers share counts once."""
         sizes: dict[str, int] = {}
         seen: set[int] = set()
-        for tensor in (*self.model.parameters(), *self.model.buffers()):
+        for tensor in (*self.model.parameters(), *self.model.buffers(), *self._list_scales()):
             if tensor.data_ptr() not in seen:
                 seen.add(tensor.data_ptr())
                 sizes[str(tensor.device)] = sizes.get(str(tensor.device), 0) + tensor.nbytes
         return sizes
+
+    def _list_scales(self) -> Iterator[torch.Tensor]:
+        """What bitsandbytes keeps beside weights of 8 and of 4 bits."""
+        for weights in self.model.parameters():
+            found = getattr(weights, "SCB", None), getattr(getattr(weights, "quant_state", None), "absmax", None)
+            yield from (scales for scales in found if scales is not None)
 
 
 def load_model(settings: EngineSettings) -> LoadedModel:

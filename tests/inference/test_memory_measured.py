@@ -45,8 +45,9 @@ SHAPES = {
 PARALLEL_REQUESTS = {"a wide vocabulary": 4, "deep, with grouped heads": 2, "a longer context with a large cache": 2}
 
 
-def make_llama(folder: Path, *, shape: dict[str, int]) -> None:
-    """Random weights, and a tokenizer with a word for each row of the embeddings: w2, w3, ..."""
+def make_llama(folder: Path, *, shape: dict[str, int], dtype: str = "float32", device: str = "cpu") -> None:
+    """Random weights, and a tokenizer with a word for each row of the embeddings: w2, w3, ... `device`: makes them."""
+    import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -54,7 +55,8 @@ def make_llama(folder: Path, *, shape: dict[str, int]) -> None:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<s>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>").save_pretrained(folder)
-    model = LlamaForCausalLM(LlamaConfig(**LLAMA, **shape))
+    with torch.device(device):
+        model = LlamaForCausalLM(LlamaConfig(**(LLAMA | shape))).to(getattr(torch, dtype))
     model.generation_config = GenerationConfig(eos_token_id=1, pad_token_id=1)
     model.save_pretrained(folder)
 

@@ -152,16 +152,16 @@ class TestShortMemory:
         assert (decided.context_length, decided.kv_tokens) == (8192, 8192)
 
     def test_the_context_is_halved_where_nobody_chose_it(self) -> None:
-        decided = plan(model(), gpu(0, 17.9), cpu(2))
+        decided = plan(model(), gpu(0, 18.3), cpu(2))
         assert (decided.context_length, decided.device) == (2048, "cuda:0")
         assert decided.notes[0] == "Memory is short: the context has 2048 tokens instead of 8192."
 
     def test_a_chosen_context_is_not_touched_and_the_ways_out_are_said(self) -> None:
-        decided = plan(model(), cpu(20), gpu(0, 20), context_length=65536, device="cuda:0")
+        decided = plan(model(), cpu(20), gpu(0, 20.5), context_length=65536, device="cuda:0")
         assert not decided.fits
         assert decided.context_length == 65536
         shorter, quantized = decided.ways_out
-        assert shorter.startswith("With a context of 8192 tokens it needs 19.")
+        assert shorter.startswith("With a context of 8192 tokens it needs 20.2 GB")
         assert quantized.startswith("With quantization to 4bit it needs 1")
         assert quantized.endswith("GB on cuda:0 and 1.2 GB on cpu.")
 

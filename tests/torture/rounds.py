@@ -15,6 +15,7 @@ from tests.torture.work import (
     Point,
     Work,
     download,
+    download_unless_asked,
     finish,
     fork,
     move_to,
@@ -120,6 +121,8 @@ def _look(site: Site, trial: Trial, canaries: dict[str, str]) -> list[str]:
     finish(fork(recover))
     if trial.is_damaged:
         finish(fork(repair))
+    if trial.start == NOWHERE:
+        finish(fork(download_unless_asked))
     later = violations(site, contents, canaries=canaries)
     return [*(f"before the recovery: {each}" for each in at_once), *later]
 

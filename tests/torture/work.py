@@ -34,6 +34,12 @@ def download() -> None:
     jobs.run_job(services.request_download(ModelRegistry.objects.get()).pk)
 
 
+def download_unless_asked() -> None:
+    """Whoever was killed before there was a job heard nothing, and asks again."""
+    if not Job.objects.exists():
+        download()
+
+
 def move_to(site: Site, place: str) -> Work:
     def work() -> None:
         path = str(site.caches["custom"]) if place == "custom" else None

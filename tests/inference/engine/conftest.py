@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # Tiny models gain nothing by a second thread, and on a busy machine the two wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+DEVICE = os.environ.get("ENGINE_DEVICE", "cpu")
+"""Where the models of these tests run: with ENGINE_DEVICE=cuda:0 on a GPU."""
+only_on_cpu = pytest.mark.skipif(DEVICE != "cpu", reason="it counts the pages and steps of a CPU")
 UNKNOWN_WORD = "<|unheard|>"
 START_SECONDS = 90
 
@@ -77,7 +80,7 @@ def make_command(
     socket: Path, *arguments: str, model_path: Path | str, name: str = "tiny", module: str = "inference.engine"
 ) -> list[str]:
     command = [sys.executable, "-m", module, "--socket", str(socket), "--model-path", str(model_path)]
-    return [*command, "--model-name", name, "--device", "cpu", *arguments]
+    return [*command, "--model-name", name, "--device", DEVICE, *arguments]
 
 
 def takes_connections(path: Path) -> bool:

@@ -12,6 +12,7 @@ from inference.engine.batching import BatchingRunner
 from inference.engine.loading import LoadedModel, load_model
 from inference.engine.pace import Pace
 from inference.engine.runner import Runner
+from tests.inference.engine.conftest import DEVICE
 
 GREEDY = Sampling(temperature=0)
 
@@ -43,12 +44,14 @@ class Told:
 
 
 def load(folder: Path, **settings: Any) -> LoadedModel:
-    return load_model(EngineSettings(str(folder), "tiny", device="cpu", **settings))
+    return load_model(EngineSettings(str(folder), "tiny", device=DEVICE, **settings))
 
 
 def make_runner(folder: Path, *, parallel_requests: int = 8, kv_tokens: int = 4096) -> BatchingRunner:
     """With a model of its own: its attention is exchanged for one that reads this runner's cache."""
-    chosen = EngineSettings(str(folder), "tiny", parallel_requests=parallel_requests, kv_tokens=kv_tokens, device="cpu")
+    chosen = EngineSettings(
+        str(folder), "tiny", parallel_requests=parallel_requests, kv_tokens=kv_tokens, device=DEVICE
+    )
     loaded = load_model(chosen)
     with torch.inference_mode():
         return BatchingRunner(loaded, settings=chosen)
@@ -90,7 +93,7 @@ class Counting(Pace):
 
 def run_plainly(loaded: LoadedModel, prompt_ids: Sequence[int], *, tokens: int = 20) -> list[int]:
     """What transformers' own `generate` says, greedily, up to and with an end token."""
-    prompt = torch.tensor([list(prompt_ids)])
+    prompt = torch.tensor([list(prompt_ids)], device=DEVICE)
     with torch.inference_mode():
         output = loaded.model.generate(
             prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=tokens, do_sample=False

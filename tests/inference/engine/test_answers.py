@@ -9,7 +9,7 @@ import torch  # noqa: TID253
 from openai import OpenAI
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: TID253
 
-from tests.inference.engine.conftest import Engine, never_end, start_engine, user
+from tests.inference.engine.conftest import DEVICE, Engine, never_end, start_engine, user
 
 PROMPT = "The captain"
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 40}
@@ -28,17 +28,17 @@ def test_health_tells_what_is_loaded(engine: Engine, generate_engine: Engine) ->
     health = engine.client.get("/health").json()
     assert (health["status"], health["model"]) == ("ready", "tiny")
     assert (health["backend"], health["backend_reason"], health["parallel_requests"]) == ("batching", "", 8)
-    assert (health["context_length"], health["device"], health["dtype"]) == (512, "cpu", "float32")
+    assert (health["context_length"], health["device"], health["dtype"]) == (512, DEVICE, "float32")
     assert health["weights_bytes"] == pytest.approx(4 * health["parameters"], rel=0.001)
     assert health["kv_tokens"] == 8 * 512
-    assert health["memory"]["cpu"]["weights_bytes"] == health["weights_bytes"]
-    assert health["memory"]["cpu"]["kv_bytes"] > 4096 * 7 * 2 * 128 * 4
+    assert health["memory"][DEVICE]["weights_bytes"] == health["weights_bytes"]
+    assert health["memory"][DEVICE]["kv_bytes"] > 4096 * 7 * 2 * 128 * 4
     assert set(health["stage_seconds"]) == {"importing", "reading", "warming"}
     assert health["load_seconds"] == pytest.approx(sum(health["stage_seconds"].values()), abs=0.01)
     other = generate_engine.client.get("/health").json()
     assert (other["backend"], other["parallel_requests"], other["kv_tokens"]) == ("generate", 1, 0)
     assert "--backend generate" in other["backend_reason"]
-    assert other["memory"] == {"cpu": {"weights_bytes": health["weights_bytes"], "kv_bytes": 0}}
+    assert other["memory"] == {DEVICE: {"weights_bytes": health["weights_bytes"], "kv_bytes": 0}}
 
 
 @pytest.mark.parametrize("text", ["Hello", "The captain repairs the oldest map.", "naïve 🙂"])

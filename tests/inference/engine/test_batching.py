@@ -11,6 +11,7 @@ from inference.engine import batching
 from inference.engine.backend import Failed, Finished, Sampling, Token
 from inference.engine.batching import BatchingRunner
 from inference.engine.loading import LoadedModel
+from tests.inference.engine.conftest import only_on_cpu
 from tests.inference.engine.inside import Counting, Told, load, make_prompt, make_runner, run, run_plainly
 
 MIXED: list[dict[str, Any]] = [
@@ -61,6 +62,7 @@ def test_requests_come_and_go_between_steps(loaded: LoadedModel, runner: Batchin
     assert all(each.end for each in asked)
 
 
+@only_on_cpu
 def test_a_long_prompt_is_read_in_parts_and_others_go_on_meanwhile(small_folder: Path) -> None:
     loaded, runner = load(small_folder), make_runner(small_folder)
     other, long = Told(make_prompt(1, length=9), tokens=60), Told(make_prompt(2, length=700), tokens=5)
@@ -135,6 +137,7 @@ def test_who_is_dropped_is_told_nothing_more_and_takes_no_step(runner: BatchingR
     assert len(dropped.events) == told
 
 
+@only_on_cpu
 @pytest.mark.parametrize("is_alone", [True, False])
 def test_who_leaves_while_his_prompt_is_read_ends_the_step_unless_others_are_read_in_it(
     loaded: LoadedModel, model_folder: Path, is_alone: bool
@@ -163,6 +166,7 @@ def test_who_leaves_while_his_prompt_is_read_ends_the_step_unless_others_are_rea
     assert not leaves.events
 
 
+@only_on_cpu
 def test_a_step_that_fails_costs_the_newcomer_only(loaded: LoadedModel, runner: BatchingRunner) -> None:
     """A token that the model does not have makes the whole step fail."""
     others = [Told(make_prompt(number, length=20), tokens=40) for number in range(3)]

@@ -5,7 +5,7 @@ from pathlib import Path
 from inference.engine.backend import Finished, Sampling
 from inference.engine.batching import BatchingRunner
 from inference.engine.loading import LoadedModel
-from tests.inference.engine.conftest import never_end
+from tests.inference.engine.conftest import never_end, only_on_cpu
 from tests.inference.engine.inside import (
     GREEDY,
     Counting,
@@ -35,6 +35,7 @@ def leave(runner: BatchingRunner, leavers: list[Told]) -> None:
         runner.drop(each.generation)
 
 
+@only_on_cpu
 def test_a_full_cache_changes_no_token(loaded: LoadedModel, runner: BatchingRunner, model_folder: Path) -> None:
     """Five requests in a cache for two: some lose their pages and are read again, with their sampling where it was."""
     asked = [
@@ -88,6 +89,7 @@ def test_who_waits_is_let_in_when_one_of_those_before_him_left(copied_folder: Pa
     assert any(len(each.ids) > count for each, count in zip(waiting, before, strict=True))
 
 
+@only_on_cpu
 def test_all_who_ask_the_same_are_answered_at_the_same_time(loaded: LoadedModel, model_folder: Path) -> None:
     """They share the pages of their prompt, which has room for five times in all."""
     runner = make_runner(model_folder, kv_tokens=2048)

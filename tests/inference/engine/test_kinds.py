@@ -18,6 +18,7 @@ from inference.engine.batchable import PROVEN_KINDS, Trial, Unbatchable
 from inference.engine.loading import load_model
 from inference.engine.runner import Runner
 from inference.engine.runners import start_runner
+from tests.inference.engine.conftest import DEVICE, only_on_cpu
 from tests.inference.engine.inside import Told, load, make_prompt, make_runner, run, run_plainly
 
 SHAPE: dict[str, Any] = {
@@ -61,7 +62,7 @@ def change_generation(folder: Path, **changes: Any) -> Path:
 
 
 def start(folder: Path, **settings: Any) -> Runner:
-    chosen = EngineSettings(str(folder), "tiny", device="cpu", kv_tokens=2048, **settings)
+    chosen = EngineSettings(str(folder), "tiny", device=DEVICE, kv_tokens=2048, **settings)
     return start_runner(load_model(chosen), settings=chosen)
 
 
@@ -176,6 +177,7 @@ def count_caches() -> int:
     return sum(type(each) in (PagedAttentionCache, PagedAttention) for each in gc.get_objects())
 
 
+@only_on_cpu
 def test_a_runner_that_nobody_needs_takes_its_cache_along(model_folder: Path) -> None:
     gc.collect()
     before = count_caches()
