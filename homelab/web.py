@@ -168,6 +168,7 @@ def server_config(app: Application | str = "homelab.asgi:application", *, reload
     return uvicorn.Config(
         app,
         http=StrictHttp,
+        loop="uvloop",
         ws="none",
         lifespan="on",
         proxy_headers=False,

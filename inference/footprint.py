@@ -54,7 +54,7 @@ class Load:
         """So many go through the model at once; `generate` takes a prompt as a whole."""
         if not self.is_batched:
             return self.context_length
-        return STEP_TOKENS_GPU if self.is_gpu else STEP_TOKENS_CPU
+        return max(STEP_TOKENS_GPU if self.is_gpu else STEP_TOKENS_CPU, self.parallel_requests)
 
 
 def can_batch(facts: ModelFacts) -> bool:

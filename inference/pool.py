@@ -105,7 +105,7 @@ class EnginePool:
     async def find(self, name: str, *, keep_alive_seconds: float | None = None, is_by_hand: bool = False) -> Slot:
         """The slot of the model; its load begins if it is not in memory. Enter `held` before anything else is awaited.
         Raises UnknownModel, ModelCrashed."""
-        slot = self.residents.slots.get(name)  # its row was looked at a second ago: no request waits for that
+        slot = self.residents.slots.get(name)  # its row was looked at lately: no request waits for that
         if slot is None:
             model = await sync_to_async(_find_model)(name)
             if is_by_hand:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 
 from asgiref.sync import sync_to_async
 
@@ -13,6 +14,7 @@ from registry.locating import look_again
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
+_ROWS_SECONDS = 3.0
 
 
 class Reaper:
@@ -22,6 +24,7 @@ class Reaper:
         self.keep_alive_seconds = keep_alive_seconds
         self._residents = residents
         self._last_trouble = ""
+        self._rows_at = 0.0
 
     async def run(self) -> None:
         while True:
@@ -35,7 +38,12 @@ class Reaper:
                     self._residents.end(slot)
 
     async def _find_moved(self) -> list[Slot]:
-        """What the database and the rows do to it is said, once each time, and keeps no idle model in memory."""
+        """What the database and the rows do to it is said, once each time, and keeps no idle model in memory. It is
+        asked every few seconds."""
+        now = time.monotonic()
+        if now < self._rows_at + _ROWS_SECONDS:
+            return []
+        self._rows_at = now
         try:
             moved = await self.look_again()
         except Exception as error:

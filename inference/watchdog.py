@@ -20,7 +20,7 @@ class Patience:
     silent_seconds: float = 20.0
     silent_load_seconds: float = 120.0
     stuck_seconds: float = 300.0
-    look_seconds: float = 2.0
+    look_seconds: float = 5.0
 
 
 PATIENT = Patience()

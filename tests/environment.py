@@ -19,6 +19,8 @@ os.environ |= {
     "PRIMARY_CACHE_PATH": f"{FOLDER}/fast",
     "SECONDARY_CACHE_PATH": f"{FOLDER}/slow",
     "HF_ENDPOINT": "http://127.0.0.1:9",  # nobody listens there
+    # Tiny models gain nothing by a second thread, and on a busy machine the two wait for each other.
+    "OMP_NUM_THREADS": "1",
 }
 
 # A shell starts what runs in the background deaf to Ctrl-C, and the servers that the tests start would inherit that.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from inference.engine.app import EngineApp
 from inference.engine.backend import Backend
@@ -40,9 +41,11 @@ def serve(backend: Backend, *, model_name: str, socket_path: Path, on_listening:
         lifespan="off",
         log_level="warning",
         access_log=False,
+        http="httptools",
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    asyncio.run(_serve(EngineServer(config), backend=backend, listener=listener))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(EngineServer(config), backend=backend, listener=listener))
 
 
 def bind(path: Path) -> socket.socket:

@@ -22,7 +22,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 30
 STOP_SECONDS = 10
 Result = TypeVar("Result")
-KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_START")
+KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_START", "OMP_NUM_THREADS")
 
 
 def wait_for(condition: Callable[[], Result | None], *, seconds: float = PATIENCE_SECONDS) -> Result:

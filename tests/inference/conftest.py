@@ -18,12 +18,6 @@ BUSY_SECONDS = 3
 """So much later may things happen on a machine that runs many tests at once."""
 
 
-@pytest.fixture(autouse=True)
-def engines_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two threads that wait for each other, on processors that others use, are slower than one by far."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "model"

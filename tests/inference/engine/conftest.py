@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from inference.engine.batching import BatchingRunner
     from inference.engine.loading import LoadedModel
 
-# Tiny models gain nothing by a second thread, and on a busy machine the two wait for each other.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 DEVICE = os.environ.get("ENGINE_DEVICE", "cpu")
 """Where the models of these tests run: with ENGINE_DEVICE=cuda:0 on a GPU."""
 only_on_cpu = pytest.mark.skipif(DEVICE != "cpu", reason="it counts the pages and steps of a CPU")
