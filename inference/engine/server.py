@@ -15,7 +15,7 @@ import uvloop
 
 from inference.engine.app import EngineApp
 from inference.engine.backend import Backend
-from inference.engine.endings import before_leaving
+from inference.engine.endings import before_leaving, leave
 
 _BACKLOG = 128
 _GRACE_SECONDS = 1
@@ -68,6 +68,8 @@ def bind(path: Path) -> socket.socket:
 
 async def _serve(server: EngineServer, *, backend: Backend, listener: socket.socket) -> None:
     def stop() -> None:
+        if backend.get_load().is_idle:
+            leave()
         server.should_exit = True
         backend.stop()
         timer = threading.Timer(_LAST_MOMENT_SECONDS, os._exit, args=(0,))
