@@ -71,7 +71,7 @@ def test_networks_are_addresses_or_networks() -> None:
 
 @pytest.mark.parametrize("text", ["0.0.0.0/0", "::/0", "10.0.0.1/24", "proxy.lan", "*", "10.0.0.0/33", "127.0.0.2:80"])
 def test_what_is_no_network_or_is_everybody_stops_the_start(text: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match="PROXIES is .* but an address or a network such as"):
+    with pytest.raises(ImproperlyConfigured, match=r"PROXIES is .* but an address or a network such as"):
         Reader({"PROXIES": text}).networks("PROXIES")
 
 
@@ -82,5 +82,5 @@ def test_host_names_are_read_as_a_host_header_has_them() -> None:
 
 @pytest.mark.parametrize("text", ["*", "http://box.lan", "box.lan:8000", ".lan", "box..lan", "a b", "bóx.lan", "@"])
 def test_what_is_no_host_name_stops_the_start(text: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match="NAMES is .* but a name such as box.lan"):
+    with pytest.raises(ImproperlyConfigured, match=r"NAMES is .* but a name such as box\.lan"):
         Reader({"NAMES": text}).host_names("NAMES")
