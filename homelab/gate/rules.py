@@ -78,7 +78,7 @@ def judge(request: GateRequest, *, house: House) -> Verdict:
         return Verdict(Way.HEALTH)
     return (
         _judge_forwarding(request)
-        or _judge_host(request, names=house.names | _LOCAL_NAMES if is_here else house.names)
+        or _judge_host(request, names=house.names | _LOCAL_NAMES if _is_near(request) else house.names)
         or _judge_origin(request)
         or _judge_scheme(request, is_wanted=house.wants_https and not is_here)
         or _judge_query(request)
@@ -94,10 +94,14 @@ def comes_from_here(request: GateRequest) -> bool:
     The peer is loopback or a unix socket; nobody passed the request on; the Host is this machine, by a name that no
     name server can give away; and no other site's page made a browser send it.
     """
-    is_near = request.is_unix_socket or (request.peer is not None and is_loopback(request.peer))
-    if not is_near or request.is_proxied or _judge_forwarding(request):
+    if not _is_near(request) or _judge_forwarding(request):
         return False
     return _judge_host(request, names=_LOCAL_NAMES) is None and _judge_origin(request) is None
+
+
+def _is_near(request: GateRequest) -> bool:
+    is_own_peer = request.peer is not None and is_loopback(request.peer)
+    return not request.is_proxied and (request.is_unix_socket or is_own_peer)
 
 
 def opens(scope: str, *, method: str, path: str) -> bool:
