@@ -16,6 +16,6 @@ class KeyIsDead(Conflict):
 class KeysAway(HomelabError):
     """Nobody can be let in while the database, where keys and sessions are, does not answer."""
 
-    code = "database_unavailable"
+    code = "keys_unavailable"
     status = 503
     retry_after_seconds = 5

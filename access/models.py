@@ -26,11 +26,11 @@ class ApiKey(AbstractAPIKey):
         INFERENCE = "inference", "Inference: ask models, /v1 and GET /api/ps"
         ADMIN = "admin", "Admin: everything, /v1 and /api"
 
-    id = models.BigAutoField(primary_key=True)
+    id = models.BigAutoField(primary_key=True)  # type: ignore[assignment]
     scope = models.CharField(max_length=9, choices=Scope.choices)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
 
-    objects = ApiKeyManager()
+    objects = ApiKeyManager()  # type: ignore[misc]
 
     class Meta(AbstractAPIKey.Meta):
         verbose_name = "API key"

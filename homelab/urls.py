@@ -29,7 +29,11 @@ urlpatterns = [
     path("v1/", include("inference.openai.urls")),
     path("models", include("inference.router_urls")),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    path(
+        "api/docs",
+        SpectacularSwaggerSplitView.as_view(url_name="schema", http_method_names=["get", "head"]),
+        name="docs",
+    ),
 ]
 
 handler400 = "homelab.api.bad_request"

@@ -96,7 +96,9 @@ def comes_from_here(request: GateRequest) -> bool:
     """
     if not _is_near(request) or _judge_forwarding(request):
         return False
-    return _judge_host(request, names=_LOCAL_NAMES) is None and _judge_origin(request) is None
+    hosts = [parse_host(host) for host in request.values("host")]
+    is_local_host = len(hosts) == 1 and hosts[0] is not None and hosts[0].name in _LOCAL_NAMES
+    return is_local_host and _judge_origin(request) is None
 
 
 def _is_near(request: GateRequest) -> bool:

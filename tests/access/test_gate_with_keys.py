@@ -134,7 +134,7 @@ async def test_where_the_database_is_away_nobody_comes_in_and_is_told_when_to_tr
     async with visiting() as visitor:
         answer = await visitor.get("/v1/models", headers=bearer("any"))
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
-    assert answer.json()["error"]["code"] == "database_unavailable"
+    assert answer.json()["error"]["code"] == "keys_unavailable"
 
 
 # Sessions
@@ -196,7 +196,7 @@ async def test_the_login_page_loads_nothing_that_is_not_open_to_all():
         answers = [await visitor.get(link) for link in links]
     assert len(links) == 2
     assert [answer.status_code for answer in answers] == [200, 200]
-    assert page.headers["Content-Security-Policy"] == (
-        "default-src 'none'; script-src 'none'; style-src 'self'; img-src 'self'; object-src 'none'; base-uri 'none'; "
-        "form-action 'self'; frame-ancestors 'none'; connect-src 'none'"
-    )
+    nothing = {"default-src", "script-src", "connect-src", "object-src", "base-uri", "frame-ancestors"}
+    own = {"style-src", "img-src", "form-action"}
+    policy = set(page.headers["Content-Security-Policy"].split("; "))
+    assert policy == {f"{name} 'none'" for name in nothing} | {f"{name} 'self'" for name in own}

@@ -404,7 +404,7 @@ def test_behind_a_proxy_wrong_keys_count_for_their_senders() -> None:
 
 def test_where_the_keys_cannot_be_read_the_answer_says_when_to_come_back() -> None:
     error = HomelabError("The database is away.")
-    error.code, error.status, error.retry_after_seconds = "database_unavailable", 503, 5  # type: ignore[attr-defined]
+    error.code, error.status, error.retry_after_seconds = "database_unavailable", 503, 5
     status, headers, body = Visit(Keeper(error=error)).knock("/v1/models", bearer("a-key"))
     assert (status, headers[b"retry-after"]) == (503, b"5")
     assert (body["error"]["code"], body["error"]["type"]) == ("database_unavailable", "server_error")
