@@ -7,7 +7,6 @@ from django.db.models import Model, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.utils.cache import add_never_cache_headers
 from rest_framework_api_key.models import APIKey as LibrarysKey
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
@@ -77,6 +76,4 @@ class ApiKeyAdmin(ModelAdmin):
 
     def _show(self, request: HttpRequest, made: list[tuple[ApiKey, str]]) -> HttpResponse:
         shown = {"title": "New API key" if len(made) == 1 else "New API keys", "made": made}
-        answer = TemplateResponse(request, "access/new_keys.html", self.admin_site.each_context(request) | shown)
-        add_never_cache_headers(answer)
-        return answer
+        return TemplateResponse(request, "access/new_keys.html", self.admin_site.each_context(request) | shown)
