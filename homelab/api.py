@@ -111,16 +111,16 @@ class Schema(AutoSchema):
 
 
 class LocalOwnerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """A request of this machine needs nothing: no scheme is written down for it."""
+    """A request of this machine needs nothing; programs elsewhere send a key."""
 
     target_class = "homelab.owner.LocalOwnerAuthentication"
-    name: list[str] = []
+    name = ["apiKey"]
 
     def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
-        return []
+        return [{"type": "http", "scheme": "bearer", "description": "From other machines: an API key."}]
 
     def get_security_requirement(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
-        return [{}]
+        return [{}, {"apiKey": []}]
 
 
 class SessionSignInScheme(SessionScheme):  # type: ignore[no-untyped-call]
@@ -131,27 +131,27 @@ class SessionSignInScheme(SessionScheme):  # type: ignore[no-untyped-call]
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _answer_plainly(request, status=404, code="not_found", message=f"There is nothing at {request.path[:200]}.")
+    return answer_plainly(request, status=404, code="not_found", message=f"There is nothing at {request.path[:200]}.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _answer_plainly(request, status=500, code="internal_error", message=_INTERNAL)
+    return answer_plainly(request, status=500, code="internal_error", message=_INTERNAL)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _answer_plainly(request, status=400, code="bad_request", message="The request could not be understood.")
+    return answer_plainly(request, status=400, code="bad_request", message="The request could not be understood.")
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return _answer_plainly(request, status=403, code="permission_denied", message="You may not do this.")
+    return answer_plainly(request, status=403, code="permission_denied", message="You may not do this.")
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     message = f"The form's protection against forgery failed ({reason}) Reload the page and try again."
-    return _answer_plainly(request, status=403, code="csrf_failed", message=message)
+    return answer_plainly(request, status=403, code="csrf_failed", message=message)
 
 
-def _answer_plainly(request: HttpRequest, *, status: int, code: str, message: str) -> HttpResponse:
+def answer_plainly(request: HttpRequest, *, status: int, code: str, message: str) -> HttpResponse:
     if request.path.startswith("/v1"):
         return JsonResponse(openai_error_body(code, message, status=status), status=status)
     if request.path.startswith("/api") or "text/html" not in request.headers.get("Accept", ""):

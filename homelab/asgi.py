@@ -10,12 +10,11 @@ from typing import Protocol, cast
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 
-from homelab.gate import Application, Gate, Receive, Scope, Send
+from homelab.gate import Application, Gate, House, Proxies, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 3
-WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (compared with, not bound)
 
 
 class Pool(Protocol):
@@ -85,13 +84,19 @@ def make_application() -> Gate:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "homelab.settings")
     # Django types its handler for dicts; ASGI allows any mapping, and every server sends a dict.
     django_application = cast(Application, get_asgi_application())
-    from inference.openai.door import Door  # its modules, too, want Django to be set up
+    from access.doorman import Doorman  # these modules, too, want Django to be set up
+    from inference.openai.door import Door
 
     return Gate(
         PoolLife(Door(django_application), make_pool=_make_pool),
         port=settings.PORT,
-        allowed_hosts=settings.ALLOWED_HOSTS,
-        own_addresses=[] if settings.HOST in WILDCARDS else [settings.HOST],
+        doorman=Doorman(),
+        house=House(
+            names=frozenset(settings.OWN_NAMES),
+            trusts_local=settings.LOCAL_TRUST,
+            wants_https=settings.HTTPS,
+        ),
+        proxies=Proxies(settings.TRUSTED_PROXIES),
     )
 
 

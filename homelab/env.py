@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from homelab.addresses import Network, parse_address, parse_network
 from homelab.durations import parse_duration
 
 _COMMENT = re.compile(r"\s+#.*$")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _BOOLEANS = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 
 
@@ -107,6 +109,28 @@ class Reader:
     def listing(self, name: str, default: Sequence[str] = ()) -> list[str]:
         text = self.text(name, ",".join(default))
         return [part.strip() for part in text.split(",") if part.strip()]
+
+    def networks(self, name: str) -> tuple[Network, ...]:
+        """Addresses and networks, such as `127.0.0.2, 10.0.0.0/24`. Everybody (`/0`) is none."""
+        return tuple(_network(name, text) for text in self.listing(name))
+
+    def host_names(self, name: str) -> list[str]:
+        """Names as a Host header has them, in lower case, without a port; IPv6 addresses get their brackets."""
+        return [_host_name(name, text.lower()) for text in self.listing(name)]
+
+
+def _network(name: str, text: str) -> Network:
+    network = parse_network(text)
+    if network is None:
+        raise wrong(name, text, "an address or a network such as 127.0.0.2 or 10.0.0.0/24")
+    return network
+
+
+def _host_name(name: str, text: str) -> str:
+    address = parse_address(text)
+    if not (address or _HOST_NAME.fullmatch(text)):
+        raise wrong(name, text, "a name such as box.lan, without http:// and port,")
+    return f"[{address}]" if address and address.version == 6 else text
 
 
 def _is_web_address(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""On this machine nobody signs in: a request that the gate calls local acts as the owner.
+"""On this machine nobody signs in: a request that the gate calls local acts as the owner. So does one with a key.
 
 The owner is a real account (the admin's history names it) without a password, made when it is first needed.
 """
@@ -8,7 +8,6 @@ from io import BytesIO
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
-from django.conf import settings
 from django.contrib.auth import get_user, get_user_model
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.middleware import SessionMiddleware
@@ -28,10 +27,10 @@ class NotSignedIn(HomelabError):
     status = 401
 
 
-def is_local(request: Any) -> bool:
-    """True when the gate saw all four signs of a request from this machine, and the owner trusts these."""
+def acts_as_owner(request: Any) -> bool:
+    """True where the gate vouches for who asks: this machine, if its owner trusts it, or a key for this very door."""
     scope = getattr(request, "scope", {})
-    return settings.LOCAL_TRUST and bool(scope.get("homelab.local"))
+    return bool(scope.get("homelab.local")) or scope.get("homelab.key") is not None
 
 
 def owner_account() -> User:
@@ -47,19 +46,24 @@ def owner_account() -> User:
 def may_act(request: HttpRequest) -> None:
     """Raises NotSignedIn unless the owner, or an account of the admin, asks. For views that are not DRF's."""
     if not (request.user.is_authenticated and request.user.is_staff):
-        raise NotSignedIn("Sign in at /admin/login/ first: LOCAL_TRUST is off.")
+        raise NotSignedIn("Sign in at /login first, with an account of the admin, or send a key.")
 
 
 def may_call(scope: MutableMapping[str, Any]) -> None:
-    """The same, for what is answered before Django's middleware: a signed-in browser brings its session along."""
+    """The same, for what is answered before Django's middleware."""
+    may_act(read_session(scope))
+
+
+def read_session(scope: MutableMapping[str, Any]) -> HttpRequest:
+    """A request with the session and the user of a signed-in browser, without Django's middleware around it."""
     request = ASGIRequest(scope, BytesIO())
     SessionMiddleware(lambda _: HttpResponse()).process_request(request)
     request.user = get_user(request)
-    may_act(request)
+    return request
 
 
 class LocalOwnerMiddleware:
-    """Gives a local request that is not signed in the owner's account, when somebody asks for it."""
+    """Gives whom the gate vouches for, and who is not signed in, the owner's account, when somebody asks for it."""
 
     sync_capable = True
     async_capable = True
@@ -70,7 +74,7 @@ class LocalOwnerMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if is_local(request):
+        if acts_as_owner(request):
             signed_in, signed_in_async = request.user, request.auser
 
             def user() -> User | AnonymousUser:
@@ -86,14 +90,14 @@ class LocalOwnerMiddleware:
 
 
 class LocalOwnerAuthentication(BaseAuthentication):
-    """For the API. No CSRF token is asked of a local request: the gate has refused other sites' pages."""
+    """For the API. No CSRF token is asked of this machine, whose gate has refused other sites' pages, nor of a key."""
 
     def authenticate(self, request: Request) -> tuple[User, None] | None:
-        return (request._request.user, None) if is_local(request._request) else None  # type: ignore[return-value]
+        return (request._request.user, None) if acts_as_owner(request._request) else None  # type: ignore[return-value]
 
     def authenticate_header(self, request: Request) -> str:
         """How to come in where nobody is. DRF asks the first class of the list, and answers 403 without it."""
-        return 'Session realm="sign in at /admin/login/"'
+        return 'Bearer realm="a key, or sign in at /login"'
 
 
 class SessionSignIn(SessionAuthentication):

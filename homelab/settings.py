@@ -13,6 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from homelab.beat import beat_schedule
 from homelab.env import Reader, load_env_file, wrong
+from homelab.protection import *  # noqa: F403  (settings of Django and its libraries that no environment changes)
+from homelab.protection import silenced_checks
 
 django_stubs_ext.monkeypatch()  # ModelForm[...] and the like, at run time too
 
@@ -92,17 +94,22 @@ KEEP_ALIVE_SECONDS = env.duration_seconds("KEEP_ALIVE", "5m")
 ENGINE_STANDBY = env.boolean("ENGINE_STANDBY", default=False)
 MAX_QUEUED_REQUESTS = env.integer("MAX_QUEUED_REQUESTS", 64, minimum=1, maximum=10_000)
 
-# Who may come in: see homelab/gate.py
+# Who may come in: see homelab/gate
 LOCAL_TRUST = env.boolean("LOCAL_TRUST", default=True)
-EXTRA_HOSTS = env.listing("ALLOWED_HOSTS")
-ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *EXTRA_HOSTS]
+HTTPS = env.boolean("HTTPS", default=False)
+TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES")
+OWN_NAMES = env.host_names("ALLOWED_HOSTS")
+# The gate has looked at the Host of every request, and knows more: the address at which a connection arrived.
+ALLOWED_HOSTS = ["*"]
+FIRST_KEY_FILE = DATA_DIR / "first-api-key"
 SECRET_KEY = env.text("SECRET_KEY") or _secret_from(DATA_DIR / "secret_key")
 DEBUG = False
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_SAMESITE = "Strict"
 CSRF_COOKIE_SAMESITE = "Strict"
-# On http://localhost an HTTPS redirect, HSTS and Secure cookies would shut the owner out.
-SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008", "security.W012", "security.W016"]
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_HSTS_SECONDS = 365 * 86400 if HTTPS else 0
+SILENCED_SYSTEM_CHECKS = silenced_checks(https=HTTPS)
 
 INSTALLED_APPS = [
     "unfold",
@@ -117,7 +124,11 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "rest_framework_api_key",
+    "axes",
+    "csp",
     "homelab",
+    "access",
     "cachemgr",
     "registry",
     "inference",
@@ -125,6 +136,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -133,12 +145,15 @@ MIDDLEWARE = [
     "homelab.owner.LocalOwnerMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "homelab.urls"
 ASGI_APPLICATION = "homelab.asgi.application"
 APPEND_SLASH = False
-LOGIN_URL = "admin:login"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "login"
 CSRF_FAILURE_VIEW = "homelab.api.csrf_failure"
 
 TEMPLATES = [
@@ -257,5 +272,5 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
-    "loggers": {"httpx2": {"level": "WARNING"}, "httpx": {"level": "WARNING"}},
+    "loggers": {name: {"level": "WARNING"} for name in ("httpx2", "httpx", "axes")},
 }

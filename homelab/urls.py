@@ -5,7 +5,7 @@ from django.http import HttpRequest, JsonResponse
 from django.templatetags.static import static
 from django.urls import include, path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from cachemgr.clean_page import clean_page
 from cachemgr.pages import settings_page
@@ -19,6 +19,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="settings-page"), name="home"),
     path("favicon.ico", RedirectView.as_view(url=static("homelab/icon.svg"))),
     path("health", health, name="health"),
+    path("", include("access.urls")),
     path("settings", admin.site.admin_view(settings_page), name="settings-page"),
     path("settings/clean", admin.site.admin_view(clean_page), name="clean-page"),
     path("admin/", admin.site.urls),
@@ -28,7 +29,11 @@ urlpatterns = [
     path("v1/", include("inference.openai.urls")),
     path("models", include("inference.router_urls")),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path(
+        "api/docs",
+        SpectacularSwaggerSplitView.as_view(url_name="schema", http_method_names=["get", "head"]),
+        name="docs",
+    ),
 ]
 
 handler400 = "homelab.api.bad_request"

@@ -10,7 +10,17 @@ import tempfile
 
 FOLDER = tempfile.mkdtemp(prefix="homelab-tests-")
 
-for _name in ("HF_TOKEN", "REDIS_URL", "HOST", "PORT", "LOCAL_TRUST", "SECRET_KEY", "ALLOWED_HOSTS"):
+for _name in (
+    "HF_TOKEN",
+    "REDIS_URL",
+    "HOST",
+    "PORT",
+    "LOCAL_TRUST",
+    "SECRET_KEY",
+    "ALLOWED_HOSTS",
+    "TRUSTED_PROXIES",
+    "HTTPS",
+):
     os.environ.pop(_name, None)
 os.environ |= {
     "HOMELAB_ENV_FILE": os.devnull,

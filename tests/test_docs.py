@@ -15,7 +15,7 @@ from drf_spectacular.drainage import GENERATOR_STATS
 from inference.openai.door import PARSERS
 
 PROJECT = Path(__file__).resolve().parent.parent
-APPS = ("homelab", "cachemgr", "registry", "inference")
+APPS = ("homelab", "access", "cachemgr", "registry", "inference")
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLE = (PROJECT / ".env.example").read_text(encoding="utf-8")

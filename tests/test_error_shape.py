@@ -27,7 +27,7 @@ from inference.openai.errors import error_event, error_response
 from registry.errors import HubError
 
 PROJECT = Path(__file__).resolve().parent.parent
-APPS = ("homelab", "cachemgr", "registry", "inference")
+APPS = ("homelab", "access", "cachemgr", "registry", "inference")
 SENTENCE = "The model llama-3-8b needs 14.0 GB, and 2.0 GB are free. Choose another cache."
 ERROR_CLASS = re.compile(r"^class \w+\((HomelabError|InvalidValue|NotFound|Conflict)\)", flags=re.MULTILINE)
 OPENAI_TYPES = {
@@ -300,4 +300,5 @@ def test_who_is_not_signed_in_is_told_where_to_sign_in(client, db):
     """A 401 without WWW-Authenticate is no HTTP: clients would not know what to ask for."""
     response = client.get("/api/models")
     assert_shape(response, status=401, code="not_authenticated")
-    assert "/admin/login/" in response.headers["WWW-Authenticate"]
+    assert response.headers["WWW-Authenticate"].startswith("Bearer ")
+    assert "/login" in response.headers["WWW-Authenticate"]

@@ -17,7 +17,8 @@ from django.core.exceptions import ImproperlyConfigured
 from homelab.errors import HomelabError
 from homelab.launch import arguments, demo, programs
 from homelab.launch.lock import hold_lock
-from homelab.launch.prepare import prepare_database, system_check_hints
+from homelab.launch.openness import Openness, describe_openness
+from homelab.launch.prepare import prepare_database, prepare_first_key, system_check_hints
 from homelab.web import WRONG_START, bind_sockets
 
 HERE = Path(__file__).resolve().parent
@@ -57,7 +58,7 @@ def start(given: arguments.Arguments) -> int:
         prepare_database()
         for hint in system_check_hints():
             print(f"Hint: {hint}")
-        supervise(started=started, show=show)
+        supervise(started=started, show=show, first_key=prepare_first_key())
     return 0
 
 
@@ -68,13 +69,17 @@ def apply_options(given: arguments.Arguments) -> None:
     os.environ["PYTHONUNBUFFERED"] = "1"
 
 
-def supervise(*, started: float, show: demo.Demo | None) -> None:
+def supervise(*, started: float, show: demo.Demo | None, first_key: str) -> None:
     from homelab import settings
 
     config = programs.write_config(demo_hub=show)
     address = programs.web_address(settings.HOST, port=settings.PORT)
     print(f"Homelab LLM Server: {address}")
     print(f"  data  {settings.DATA_DIR}\n  logs  {config.logs_folder}")
+    if first_key:
+        print(f"  key   {first_key} (the first API key, an admin's, for other machines)")
+    for line in who_may_come():
+        print(line)
     print("Ctrl-C stops it.", flush=True)
     steps = demo.next_steps(address) if show else ""
     poll = programs.local_address(settings.HOST, port=settings.PORT)
@@ -85,6 +90,21 @@ def supervise(*, started: float, show: demo.Demo | None) -> None:
     os.chdir(settings.BASE_DIR)
     command = [sys.executable, "-P", str(HERE / "supervise.py"), str(config.path)]
     os.execv(sys.executable, command + ([str(show.folder)] if show else []))  # noqa: S606 (no shell is meant)
+
+
+def who_may_come() -> list[str]:
+    from homelab import settings
+
+    return describe_openness(
+        Openness(
+            host=settings.HOST,
+            port=settings.PORT,
+            trusts_local=settings.LOCAL_TRUST,
+            wants_https=settings.HTTPS,
+            own_names=settings.OWN_NAMES,
+            proxies=settings.TRUSTED_PROXIES,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -28,6 +28,18 @@ def prepare_database() -> None:
         os.umask(users_umask)
 
 
+def prepare_first_key() -> str:
+    """The path of the first admin key, where there was no key before; "" else."""
+    from django.conf import settings
+
+    from access.services import make_first_key
+
+    try:
+        return str(settings.FIRST_KEY_FILE) if make_first_key(settings.FIRST_KEY_FILE) else ""
+    except OSError as error:
+        raise CannotStart(f"The first API key cannot be written to {error.filename}: {error.strerror}.") from error
+
+
 def system_check_hints() -> list[str]:
     """Django's and our own system checks: warnings as sentences. Errors stop the start."""
     found = [message for message in checks.run_checks(databases=[DEFAULT_DB_ALIAS]) if not message.is_silenced()]

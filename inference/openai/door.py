@@ -15,7 +15,7 @@ from django.db import DatabaseError
 
 from homelab.database import outside_requests
 from homelab.errors import HomelabError
-from homelab.owner import is_local, may_call
+from homelab.owner import acts_as_owner, may_call
 from inference.openai.caller import Application, Caller, CallerLeft, Receive, Scope, Send
 from inference.openai.errors import DATABASE_AWAY, DatabaseAway, MethodNotAllowed, error_event, headers_of, status_of
 from inference.openai.relay import Exchange
@@ -60,7 +60,7 @@ class Door:
             raise MethodNotAllowed(f"{path} does not answer {caller.scope['method']}.")
         with pool.turnstile.passed():
             await asyncio.sleep(0)  # whoever is refused in this moment hears of it first
-            if not is_local(caller):
+            if not acts_as_owner(caller):
                 await sync_to_async(outside_requests(may_call))(caller.scope)
             exchange = Exchange(pool, PARSERS[path](await caller.read_json()), path=path)
             try:

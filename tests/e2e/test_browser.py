@@ -287,13 +287,27 @@ def test_the_api_documents_need_no_other_machine(page: Page) -> None:
     expect(page.get_by_text("/api/cache/stats").first).to_be_visible()
 
 
+@desk
+def test_a_key_is_made_in_the_admin_and_shown_this_once(page: Page) -> None:
+    page.goto("/admin/access/apikey/add/")
+    page.get_by_label("Name").fill("the laptop")
+    page.get_by_label("Scope").select_option("inference")
+    save(page)
+    expect(page.get_by_text(re.compile(r"^\w{8}\.\w{32}$"))).to_be_visible()
+    page.get_by_role("link", name="All API keys").click()
+    expect(page.get_by_role("link", name="the laptop")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"\w{8}\.\w{32}"))).to_have_count(0)
+
+
 def test_pages_are_for_every_screen(page: Page) -> None:
     for path in (
         "/admin/registry/modelregistry/",
         "/admin/registry/modelregistry/add/",
         "/admin/registry/job/",
         "/admin/cachemgr/cacheevent/",
+        "/admin/access/apikey/",
         "/settings",
+        "/login",
     ):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path} is too wide"

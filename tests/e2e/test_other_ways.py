@@ -36,9 +36,10 @@ def test_without_local_trust_everybody_signs_in_with_an_account(tmp_path: Path) 
         refused = requests.get(f"{server.url}/api/cache/stats", timeout=10)
         assert refused.status_code == 401 and refused.json()["error"]["code"] == "not_authenticated"
         assert requests.get(f"{server.url}/v1/models", timeout=10).status_code == 401
-        assert "/admin/login/" in requests.get(f"{server.url}/settings", timeout=10).url
+        page = requests.get(f"{server.url}/settings", headers={"Accept": "text/html"}, timeout=10)
+        assert page.url == f"{server.url}/login?next=/settings"
         make_account(tmp_path, port=server.port)
-        login = f"{server.url}/admin/login/"
+        login = f"{server.url}/login"
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', browser.get(login, timeout=10).text)
         assert token is not None
         form = {"username": "ada", "password": "correct horse", "csrfmiddlewaretoken": token[1]}
@@ -46,6 +47,17 @@ def test_without_local_trust_everybody_signs_in_with_an_account(tmp_path: Path) 
         assert browser.get(f"{server.url}/api/cache/stats", timeout=10).ok
         assert browser.get(f"{server.url}/v1/models", timeout=10).json()["object"] == "list"
         assert browser.post(f"{server.url}/api/cache/refresh", timeout=20).status_code == 403  # no CSRF token
+
+
+def test_without_local_trust_programs_send_a_key(tmp_path: Path) -> None:
+    with running_server(tmp_path, LOCAL_TRUST="off") as server:
+        key = (server.data_dir / "first-api-key").read_text().strip()
+        bearer = {"Authorization": f"Bearer {key}"}
+        assert requests.get(f"{server.url}/api/cache/stats", headers=bearer, timeout=10).ok
+        assert requests.post(f"{server.url}/api/cache/refresh", headers=bearer, timeout=20).ok
+        assert requests.get(f"{server.url}/v1/models", headers=bearer, timeout=10).ok
+        wrong = requests.get(f"{server.url}/v1/models", headers={"Authorization": "Bearer wrong"}, timeout=10)
+        assert (wrong.status_code, wrong.json()["error"]["code"]) == (401, "invalid_api_key")
 
 
 def make_account(folder: Path, *, port: int) -> None:

@@ -140,7 +140,7 @@ def mode_of(path: Path) -> int:
 
 def test_its_folders_and_secrets_are_the_owners_alone(server: Server) -> None:
     folders = [path for path in (".", "run", "logs", "broker") if mode_of(server.data_dir / path) != 0o700]
-    files = ["secret_key", "db.sqlite3", "server.lock", "supervisord.conf"]
+    files = ["secret_key", "first-api-key", "db.sqlite3", "server.lock", "supervisord.conf"]
     assert folders == []
     assert [name for name in files if mode_of(server.data_dir / name) != 0o600] == []
     control = [path for path in server.data_dir.rglob("*") if path.is_socket() and mode_of(path) & 0o077]
@@ -160,9 +160,10 @@ def test_the_terminal_shows_the_address_the_folders_and_nothing_else(server: Ser
         ["data", str(server.data_dir)],
         ["logs", str(server.data_dir / "logs")],
     ]
-    assert lines[3] == "Ctrl-C stops it."
-    assert lines[4].startswith(f"Ready at http://localhost:{server.port} after ")
-    assert len(lines) == 5
+    assert lines[3].split()[:2] == ["key", str(server.data_dir / "first-api-key")]
+    assert lines[4] == "Ctrl-C stops it."
+    assert lines[5].startswith(f"Ready at http://localhost:{server.port} after ")
+    assert len(lines) == 6
 
 
 # Starts that are refused
@@ -198,6 +199,9 @@ def test_a_taken_port_is_refused_with_the_holder_and_the_way_out(server: Server,
         ("PRIMARY_CACHE_PATH", "relative"),
         ("DATABASE_URL", "nonsense"),
         ("HOST", "192.0.2.1"),
+        ("TRUSTED_PROXIES", "0.0.0.0/0"),
+        ("ALLOWED_HOSTS", "*"),
+        ("HTTPS", "perhaps"),
     ],
 )
 def test_a_wrong_setting_is_a_sentence_with_its_name_and_value(tmp_path: Path, name: str, value: str) -> None:

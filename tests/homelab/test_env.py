@@ -61,3 +61,26 @@ def test_a_rate_at_which_no_job_gets_on_stops_the_start(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import homelab.settings"]
     started = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert started.returncode != 0 and "TRANSFER_RATE_LIMIT_MB is '0.05'" in started.stderr
+
+
+def test_networks_are_addresses_or_networks() -> None:
+    read = Reader({"PROXIES": "127.0.0.2, 10.0.0.0/24,fd00::/64"}).networks("PROXIES")
+    assert [str(network) for network in read] == ["127.0.0.2/32", "10.0.0.0/24", "fd00::/64"]
+    assert Reader({}).networks("PROXIES") == ()
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0/0", "::/0", "10.0.0.1/24", "proxy.lan", "*", "10.0.0.0/33", "127.0.0.2:80"])
+def test_what_is_no_network_or_is_everybody_stops_the_start(text: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"PROXIES is .* but an address or a network such as"):
+        Reader({"PROXIES": text}).networks("PROXIES")
+
+
+def test_host_names_are_read_as_a_host_header_has_them() -> None:
+    read = Reader({"NAMES": "Box.lan, gpu_box,10.0.0.1,FD00::1,[fe80::1]"}).host_names("NAMES")
+    assert read == ["box.lan", "gpu_box", "10.0.0.1", "[fd00::1]", "[fe80::1]"]
+
+
+@pytest.mark.parametrize("text", ["*", "http://box.lan", "box.lan:8000", ".lan", "box..lan", "a b", "bóx.lan", "@"])
+def test_what_is_no_host_name_stops_the_start(text: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"NAMES is .* but a name such as box\.lan"):
+        Reader({"NAMES": text}).host_names("NAMES")

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from homelab.gate import Gate, GateRequest, Message, Receive, Scope, Send, Verdict, is_loopback, judge, quote
+from homelab.addresses import is_loopback
+from homelab.gate import Gate, GateRequest, House, Message, Receive, Scope, Send, Verdict, judge, quote
 
 HOST = ("host", "localhost:8000")
-KNOWN_HOSTS = frozenset({"gpubox.lan", "[fe80::1]"})
+HERE = ("host", "10.77.0.1:8000")
+HOUSE = House(names=frozenset({"gpubox.lan", "[fe80::1]"}))
 
 
 def ask(*headers: tuple[str, str], method: str = "GET", peer: str | None = "127.0.0.1") -> Verdict:
-    return judge(GateRequest(method=method, headers=headers, peer=peer), known_hosts=KNOWN_HOSTS)
+    return judge(GateRequest(method=method, headers=headers, peer=peer, server="10.77.0.1"), house=HOUSE)
 
 
 # 1. The peer
@@ -28,16 +30,20 @@ def test_a_loopback_peer_is_local(peer: str) -> None:
     "peer", ["10.77.0.2", "192.168.1.4", "0.0.0.0", "::", "fe80::1", "fe80::1%eth0", "::ffff:10.0.0.1", "", "x", None]
 )
 def test_any_other_peer_is_refused_in_protected_mode(peer: str | None) -> None:
-    verdict = ask(HOST, peer=peer)
-    assert (verdict.is_local, verdict.code, verdict.status) == (False, "protected_mode", 403)
+    verdict = ask(HERE, peer=peer)
+    assert (verdict.is_local, verdict.code, verdict.status) == (False, "protected_mode", 401)
+
+
+def test_from_elsewhere_we_are_not_localhost() -> None:
+    assert ask(HOST, peer="10.77.0.2").code == "bad_host"
 
 
 def test_the_refusal_of_a_peer_names_its_address() -> None:
-    assert "10.77.0.2" in ask(HOST, peer="10.77.0.2").message
+    assert "10.77.0.2" in ask(HERE, peer="10.77.0.2").message
 
 
 def test_a_unix_socket_is_local() -> None:
-    assert judge(GateRequest(method="GET", headers=(HOST,), is_unix_socket=True)).is_local
+    assert judge(GateRequest(method="GET", headers=(HOST,), is_unix_socket=True), house=HOUSE).is_local
 
 
 def test_what_is_no_address_is_no_loopback() -> None:
@@ -63,6 +69,11 @@ def test_a_header_of_a_proxy_is_refused_and_named(name: str) -> None:
 @pytest.mark.parametrize("name", ["x-forwarded", "viable", "x-real-ip-2", "authorization", "user-agent"])
 def test_other_headers_are_no_sign_of_a_proxy(name: str) -> None:
     assert ask(HOST, (name, "value")).is_local
+
+
+def test_what_speaks_http_1_0_is_taken_for_a_proxy_that_adds_no_header() -> None:
+    request = GateRequest(method="GET", headers=(HOST,), peer="127.0.0.1", http_version="1.0")
+    assert judge(request, house=HOUSE).code == "forwarded_request"
 
 
 # 3. The Host
@@ -210,6 +221,16 @@ class Recorder:
         self.scopes.append(scope)
 
 
+class Nobody:
+    """A doorman who knows no key and no account."""
+
+    async def find_key(self, text: str) -> None:
+        return None
+
+    async def is_signed_in(self, scope: Scope) -> bool:
+        return False
+
+
 def make_scope(path: str = "/api/models", *, method: str = "GET", host: bytes = b"localhost", **others: Any) -> Scope:
     return {
         "type": "http",
@@ -233,7 +254,7 @@ def knock(scope: Scope) -> tuple[list[Scope], list[Message]]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    gate = Gate(recorder, port=8000, allowed_hosts=["localhost", "gpubox"], own_addresses=["10.77.0.1", "fe80::1"])
+    gate = Gate(recorder, port=8000, doorman=Nobody(), house=House(names=frozenset({"gpubox"})))
     asyncio.run(gate(scope, receive, send))
     return recorder.scopes, sent
 
@@ -282,7 +303,7 @@ def test_a_refusal_is_json_and_has_no_cors_header() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "type_of_error"), [(b"evil.example", "invalid_request_error"), (b"gpubox:8000", "permission_error")]
+    ("host", "type_of_error"), [(b"evil.example", "invalid_request_error"), (b"gpubox:8000", "authentication_error")]
 )
 def test_a_refusal_under_v1_has_the_shape_of_openai(host: bytes, type_of_error: str) -> None:
     _, sent = knock(make_scope("/v1/models", host=host))
@@ -292,9 +313,17 @@ def test_a_refusal_under_v1_has_the_shape_of_openai(host: bytes, type_of_error: 
     assert error["code"] in {"bad_host", "protected_mode"}
 
 
-@pytest.mark.parametrize("host", [b"10.77.0.1:8000", b"[fe80::1]:8000", b"gpubox"])
-def test_the_address_that_we_are_bound_to_is_known_but_not_local(host: bytes) -> None:
-    scopes, sent = knock(make_scope(host=host))
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        (b"10.77.0.1:8000", "10.77.0.1"),
+        (b"10.77.0.1", "::ffff:10.77.0.1"),
+        (b"[fe80::1]:8000", "fe80::1%eth0"),
+        (b"gpubox", "10.77.0.1"),
+    ],
+)
+def test_the_address_at_which_a_request_arrived_is_known_but_not_local(host: bytes, address: str) -> None:
+    scopes, sent = knock(make_scope(host=host, server=(address, 8000)))
     assert scopes == []
     assert error_of(sent)["code"] == "protected_mode"
 
@@ -325,7 +354,7 @@ def test_a_server_on_a_unix_socket_is_local() -> None:
 
 @pytest.mark.parametrize("server", [("127.0.0.1", 8000), None])
 def test_a_peer_that_nobody_can_name_is_refused(server: tuple[str, int] | None) -> None:
-    scopes, sent = knock(make_scope(client=None, server=server))
+    scopes, sent = knock(make_scope(client=None, server=server, host=b"gpubox"))
     assert scopes == []
     assert error_of(sent)["code"] == "protected_mode"
 

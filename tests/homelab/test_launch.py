@@ -6,6 +6,7 @@ import shlex
 import stat
 import subprocess
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from supervisor.options import ServerOptions
 
 from homelab.launch import arguments, demo
 from homelab.launch.lock import AlreadyRunning, hold_lock
+from homelab.launch.openness import Openness, describe_openness
 from homelab.launch.prepare import CannotStart, sentence
 from homelab.launch.programs import Program, escape_command, local_address, render, web_address
 
@@ -169,6 +171,40 @@ def test_the_supervisor_listens_on_no_tcp_port(tmp_path: Path) -> None:
 )
 def test_the_address_for_people_and_the_one_for_programs(host: str, shown: str, asked: str) -> None:
     assert (web_address(host, port=8000), local_address(host, port=8000)) == (shown, asked)
+
+
+# What is open to whom
+
+
+def describe(**others) -> str:
+    facts = {"host": "127.0.0.1", "port": 8000, "trusts_local": True, "wants_https": False} | others
+    return " ".join(describe_openness(Openness(**facts)))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "::1", "127.0.0.2"])
+def test_a_server_for_this_machine_alone_says_nothing(host: str) -> None:
+    assert describe(host=host) == ""
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.77.0.1", "box.lan"])
+def test_a_server_for_others_says_what_is_open_to_whom(host: str) -> None:
+    words = describe(host=host, own_names=["box.lan"])
+    assert f"Who reaches {host}, port 8000, from elsewhere gets /health and /login" in words
+    assert "Names: box.lan." in words
+    assert "each of its users is the owner" in words
+    assert "HTTPS is off: whoever can listen on that network reads keys" in words
+
+
+def test_it_says_what_the_settings_change() -> None:
+    words = describe(host="0.0.0.0", trusts_local=False, wants_https=True, proxies=[ip_network("10.9.0.0/24")])
+    assert "LOCAL_TRUST=off" in words
+    assert "10.9.0.0/24 pass on is believed" in words
+    assert "https:// only" in words and "HTTPS is off" not in words
+
+
+def test_behind_a_proxy_it_says_so_on_this_machine_too() -> None:
+    words = describe(proxies=[ip_network("127.0.0.2")])
+    assert words.startswith("This machine itself needs neither") and "127.0.0.2/32" in words
 
 
 # Checks

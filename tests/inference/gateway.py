@@ -15,8 +15,9 @@ import openai
 import uvicorn
 from django.core.asgi import get_asgi_application
 
+from access.doorman import Doorman
 from homelab.asgi import PoolLife
-from homelab.gate import Gate
+from homelab.gate import Gate, House
 from homelab.web import server_config
 from inference.openai.door import Door
 from inference.pool import EnginePool
@@ -106,7 +107,9 @@ async def serving(pool: EnginePool) -> AsyncIterator[Gateway]:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.bind(("127.0.0.1", 0))
     port = sock.getsockname()[1]
-    app = Gate(PoolLife(Door(get_asgi_application()), make_pool=lambda: pool), port=port)
+    app = Gate(
+        PoolLife(Door(get_asgi_application()), make_pool=lambda: pool), port=port, doorman=Doorman(), house=House()
+    )
     server = QuietServer(server_config(app))
     running = asyncio.create_task(server.serve(sockets=[sock]))
     async with asyncio.timeout(30):
