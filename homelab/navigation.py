@@ -35,6 +35,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Caches", "hard_drive", "admin:cachemgr_cache_changelist"),
                 _item("Found repos", "inventory_2", "admin:cachemgr_cachedrepo_changelist"),
                 _item("Usage", "monitoring", "admin:inference_usagerecord_changelist"),
+                _item("History", "history", "admin:admin_logentry_changelist"),
                 _item("Accounts", "person", "admin:auth_user_changelist"),
                 _item("API", "api", "docs"),
             ],
