@@ -1,5 +1,5 @@
-"""The ASGI application: the gate, then the engine pool's life, then the gateway's door, then Django (which knows no
-lifespan)."""
+"""The ASGI application: the gate, then the limits, the engine pool's life, the gateway's door, and then the bodies for
+Django (which knows no limits and no lifespan)."""
 
 import asyncio
 import logging
@@ -15,6 +15,7 @@ from homelab.gate import Application, Gate, Receive, Scope, Send
 logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 3
+EVENT_STREAMS = frozenset({"/api/jobs/events", "/api/ps/events"})
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (compared with, not bound)
 
 
@@ -81,14 +82,29 @@ def _make_pool() -> Pool:
     return pool
 
 
+def _limited(app: Application) -> Application:
+    from homelab.limits import Limits
+    from homelab.owner import is_local_scope
+
+    return Limits(
+        app,
+        per_minute=settings.REQUESTS_PER_MINUTE,
+        max_streams=settings.MAX_EVENT_STREAMS,
+        streams=EVENT_STREAMS,
+        is_owner=is_local_scope,
+    )
+
+
 def make_application() -> Gate:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "homelab.settings")
     # Django types its handler for dicts; ASGI allows any mapping, and every server sends a dict.
     django_application = cast(Application, get_asgi_application())
-    from inference.openai.door import Door  # its modules, too, want Django to be set up
+    from homelab.bodies import Bodies  # these modules, too, want Django to be set up
+    from inference.openai.door import Door
 
+    living = PoolLife(Door(Bodies(django_application)), make_pool=_make_pool)
     return Gate(
-        PoolLife(Door(django_application), make_pool=_make_pool),
+        _limited(living),
         port=settings.PORT,
         allowed_hosts=settings.ALLOWED_HOSTS,
         own_addresses=[] if settings.HOST in WILDCARDS else [settings.HOST],

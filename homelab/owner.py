@@ -30,7 +30,10 @@ class NotSignedIn(HomelabError):
 
 def is_local(request: Any) -> bool:
     """True when the gate saw all four signs of a request from this machine, and the owner trusts these."""
-    scope = getattr(request, "scope", {})
+    return is_local_scope(getattr(request, "scope", {}))
+
+
+def is_local_scope(scope: MutableMapping[str, Any]) -> bool:
     return settings.LOCAL_TRUST and bool(scope.get("homelab.local"))
 
 
