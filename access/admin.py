@@ -8,11 +8,11 @@ from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from rest_framework_api_key.models import APIKey as LibrarysKey
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from access import services
 from access.models import ApiKey
+from homelab.admin import AuditedAdmin
 from homelab.errors import HomelabError
 
 _COLORS = {"valid": "success", "expired": "warning", "revoked": "danger"}
@@ -22,7 +22,7 @@ admin.site.unregister(LibrarysKey)
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(ModelAdmin):
+class ApiKeyAdmin(AuditedAdmin):
     list_display = ("name", "prefix", "scope", "state_label", "created", "expiry_date", "last_used_at")
     list_filter = ("scope", "revoked")
     search_fields = ("name", "prefix")
@@ -48,7 +48,7 @@ class ApiKeyAdmin(ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: ModelForm[ApiKey], change: bool) -> None:  # noqa: FBT001
         if change:
-            obj.save()
+            services.change(obj, fields=form.changed_data)
         else:
             obj.text = services.keep(obj)  # type: ignore[attr-defined]
 
@@ -63,15 +63,12 @@ class ApiKeyAdmin(ModelAdmin):
                 made.append(services.rotate(key))
             except HomelabError as error:
                 messages.error(request, error.message)
-            else:
-                self.log_change(request, key, f"Rotated; {made[-1][0].prefix} takes its place.")
         return self._show(request, made) if made else None
 
     @admin.action(description="Revoke", permissions=["change"])
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         for key in queryset:
             services.revoke(key)
-            self.log_change(request, key, "Revoked.")
             messages.success(request, f"{key.name} ({key.prefix}) is revoked and opens nothing any more.")
 
     def _show(self, request: HttpRequest, made: list[tuple[ApiKey, str]]) -> HttpResponse:

@@ -1,6 +1,7 @@
 """Keys are made, rotated and revoked here, whichever door asks. A key itself is told once, to whoever made it."""
 
 import os
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from django.utils import timezone
 
 from access.errors import KeyIsDead, KeyNotFound
 from access.models import ApiKey
+from homelab import audit
 from homelab.errors import InvalidValue
 
 FIRST_NAME = "first key"
@@ -29,7 +31,9 @@ def keep(key: ApiKey) -> str:
     except ValidationError as error:
         field, problems = next(iter(error.message_dict.items()))
         raise InvalidValue(f"{field}: {problems[0]}", field=field) from error
-    key.save()
+    with transaction.atomic():
+        key.save()
+        audit.record_addition(key, f"Made: {key.prefix}, with the scope {key.scope}.")
     return text
 
 
@@ -45,8 +49,17 @@ def find_key(prefix: str) -> ApiKey:
 
 def revoke(key: ApiKey) -> None:
     """Within two seconds it opens nothing any more. Doing it twice is fine."""
-    key.revoked = True
-    key.save(update_fields=["revoked"])
+    with transaction.atomic():
+        key.revoked = True
+        key.save(update_fields=["revoked"])
+        audit.record_change(key, "Revoked.")
+
+
+def change(key: ApiKey, *, fields: Iterable[str]) -> None:
+    """Saves what somebody typed into these columns."""
+    with transaction.atomic():
+        key.save(update_fields=list(fields))
+        audit.record_change(key, f"Changed: {', '.join(fields) or 'nothing'}.")
 
 
 def rotate(key: ApiKey) -> tuple[ApiKey, str]:
@@ -54,7 +67,9 @@ def rotate(key: ApiKey) -> tuple[ApiKey, str]:
     with transaction.atomic():
         if not ApiKey.objects.usable().filter(pk=key.pk).update(revoked=True):
             raise KeyIsDead(f"The key {key.prefix} ({key.name}) is revoked or has expired. Make a new one.")
-        return make_key(name=key.name, scope=key.scope, expires_at=key.expiry_date)
+        made, text = make_key(name=key.name, scope=key.scope, expires_at=key.expiry_date)
+        audit.record_change(key, f"Rotated: {made.prefix} takes its place.")
+        return made, text
 
 
 def find_usable(text: str, *, scope: str) -> ApiKey | None:

@@ -4,26 +4,13 @@ from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from cachemgr import trash
 from cachemgr.models import Cache, CachedRepo, CacheEvent, CacheSnapshot, TrashedRepo
 from cachemgr.units import format_bytes
+from homelab.admin import LookOnlyAdmin
 from homelab.errors import HomelabError
-
-
-class LookOnlyAdmin(ModelAdmin):
-    """Rows that the monitor writes: nobody edits a measurement."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
 
 @admin.register(Cache)

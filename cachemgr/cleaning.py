@@ -14,7 +14,9 @@ from cachemgr.chores import AWAY, Weight, do_chore
 from cachemgr.errors import RepoBusy
 from cachemgr.models import Cache
 from cachemgr.stats import name_of
+from cachemgr.units import format_bytes
 from cachemgr.wanted import wanted_in
+from homelab import audit
 from homelab.errors import HomelabError, InvalidValue
 
 CLASSES: Mapping[str, str] = {
@@ -126,7 +128,10 @@ def _clean(found: CacheFindings, names: tuple[str, ...]) -> CacheFindings:
         except AWAY as error:
             return _skipped(found.cache, error)
     monitor.measure_cache(found.cache)
-    return _findings(found.cache, done, busy=tuple(folder for folder in folders if folder not in held))
+    gone = _findings(found.cache, done, busy=tuple(folder for folder in folders if folder not in held))
+    what = ", ".join(CLASSES[name] for name in names)
+    audit.record_change(found.cache, f"Cleaned up: {what}. {format_bytes(gone.weight.freed_bytes)} are free again.")
+    return gone
 
 
 def _try_lock(stack: ExitStack, folder: Path) -> bool:

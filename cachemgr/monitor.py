@@ -26,6 +26,7 @@ from cachemgr.recording import Measurement, describe, record
 from cachemgr.report import FileReport
 from cachemgr.signals import cache_measured
 from cachemgr.sleeping import io_mark_of, is_asleep
+from homelab import audit
 from homelab.waking import wake
 
 PROBE_SECONDS = 2.0
@@ -86,7 +87,14 @@ def adopt_cache(cache: Cache, *, create: bool, replace: bool) -> CacheSnapshot:
     if create or replace:
         wishes["adopt"] = str(uuid4())
     (snapshot,) = _measure([_Question(row, _request(row, scan=True, **wishes), MONITOR_SECONDS)])
+    if snapshot.state == "ok":
+        audit.record_change(row, f"Adopted{_permissions(create=create, replace=replace)}.")
     return snapshot
+
+
+def _permissions(**given: bool) -> str:
+    words = [name for name, is_given in given.items() if is_given]
+    return f", with leave to {' and to '.join(words)}" if words else ""
 
 
 def _measure(questions: list[_Question]) -> list[CacheSnapshot]:

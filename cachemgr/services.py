@@ -17,6 +17,8 @@ from cachemgr.paths import validate_custom_path
 from cachemgr.room import candidates_in
 from cachemgr.space import USUAL_FILES, Candidate, Verdict
 from cachemgr.stats import caches_on_disk_of, current_rules, figures_now, latest_snapshots
+from cachemgr.units import format_bytes
+from homelab import audit
 from homelab.errors import InvalidValue
 
 
@@ -30,7 +32,15 @@ def sync_configured_caches() -> None:
         Cache.objects.filter(is_configured=True).update(is_configured=False)
         for location, (path, limit_bytes) in configured.items():
             values = {"location": location, "limit_bytes": limit_bytes, "is_configured": True}
-            Cache.objects.update_or_create(path=str(path), defaults=values)
+            known = Cache.objects.filter(path=str(path)).first()
+            cache, _ = Cache.objects.update_or_create(path=str(path), defaults=values)
+            _record_change(cache, before=known)
+
+
+def _record_change(cache: Cache, *, before: Cache | None) -> None:
+    if before is not None and (before.location, before.limit_bytes) != (cache.location, cache.limit_bytes):
+        limit = "no limit" if cache.limit_bytes is None else f"a limit of {format_bytes(cache.limit_bytes)}"
+        audit.record_change(cache, f"By .env it is {cache.location} now, with {limit}.")
 
 
 def find_cache(location: str, *, path: str | None = None) -> Cache:

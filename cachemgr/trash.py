@@ -20,6 +20,8 @@ from cachemgr.chores import AWAY, Weight, do_chore, weigh
 from cachemgr.errors import CacheUnavailable, ErrandFailed, InsufficientSpace, NotInTrash, PlaceTaken, RepoBusy
 from cachemgr.models import Cache, TrashedRepo
 from cachemgr.space import Trashed, Verdict
+from cachemgr.units import format_bytes
+from homelab import audit
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +124,7 @@ def restore(entry: TrashedRepo) -> None:
     with locks.exclusive(Path(entry.cache.path) / entry.folder), recovery.hold(entry):
         _take(entry, State.RESTORING)
         _carry(entry, step="restore")
+        audit.record_change(entry, "Back in its place.")
         recovery.note_restored(entry)
     monitor.measure_cache(entry.cache)
 
@@ -132,6 +135,9 @@ def empty(loads: Sequence[Load]) -> int:
         with recovery.hold(load.entry):
             _take(load.entry, State.PURGING)
             recovery.purge(load.entry)
+            audit.record_removal(
+                load.entry, f"Removed for good; {format_bytes(load.weight.freed_bytes)} are free again."
+            )
     for cache in {load.entry.cache for load in loads}:
         monitor.measure_cache(cache)
     return sum(load.weight.freed_bytes for load in loads)

@@ -140,7 +140,7 @@ class TrashView(APIView):
         entries = list(trash.entries())
         return Response(trash_body(entries, freed_bytes=sum(entry.freed_bytes for entry in entries)))
 
-    @extend_schema(parameters=[TrashQuestionSerializer], responses=TrashSerializer)
+    @extend_schema(parameters=[TrashQuestionSerializer], responses={200: TrashSerializer})
     def delete(self, request: Request) -> Response:
         """Empties it, for good. Answers what was in it, and what that freed."""
         return _empty_trash(request, list(trash.entries()))
@@ -153,7 +153,7 @@ class TrashedRepoView(APIView):
     def get(self, request: Request, pk: int) -> Response:
         return Response(TrashedRepoSerializer(trash.find_entry(pk)).data)
 
-    @extend_schema(parameters=[TrashQuestionSerializer], responses=TrashSerializer)
+    @extend_schema(parameters=[TrashQuestionSerializer], responses={200: TrashSerializer})
     def delete(self, request: Request, pk: int) -> Response:
         """Removes it for good."""
         return _empty_trash(request, [trash.find_entry(pk)])

@@ -15,7 +15,8 @@ from django.shortcuts import render
 from drf_spectacular.authentication import SessionScheme
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
-from rest_framework import exceptions
+from drf_spectacular.utils import OpenApiResponse
+from rest_framework import exceptions, serializers
 from rest_framework.fields import get_error_detail
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -23,6 +24,12 @@ from rest_framework.views import set_rollback
 from homelab.errors import HomelabError
 
 logger = logging.getLogger(__name__)
+
+ERROR_ANSWERS = {
+    "4XX": "The request is refused, and the code says why.",
+    "5XX": "It cannot be done now, for the reason that the code names: a drive is away (503), the database does not "
+    "answer (503), there is no room (507), an engine failed (500, 504), the Hub refused (502).",
+}
 
 
 def error_body(code: str, message: str, *, details: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -34,6 +41,21 @@ def openai_error_body(code: str, message: str, *, status: int, param: str | None
     kind = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
     default = "invalid_request_error" if status < 500 else "server_error"
     return {"error": {"message": message, "type": kind.get(status, default), "param": param, "code": code}}
+
+
+def describe_error(error: HomelabError, *, path: str) -> tuple[int, dict[str, str], dict[str, Any]]:
+    """Status, headers and JSON of an answer that is not DRF's, in the shape of the path's API."""
+    wait = getattr(error, "retry_after_seconds", None)
+    headers = {"Retry-After": str(wait)} if wait else {}
+    if not is_openai(path):
+        return error.status, headers, error_body(error.code, error.message, details=error.details)
+    headers["x-should-retry"] = "true" if wait else "false"
+    param = getattr(error, "param", None)
+    return error.status, headers, openai_error_body(error.code, error.message, status=error.status, param=param)
+
+
+def is_openai(path: str) -> bool:
+    return path == "/v1" or path.startswith("/v1/")
 
 
 def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
@@ -101,8 +123,27 @@ def _first_code(fields: dict[str, list[dict[str, str]]]) -> str:
     return next((problems[0]["code"] for problems in fields.values()), "invalid")
 
 
+class ErrorBodySerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    message = serializers.CharField()
+    details = serializers.DictField()
+
+
+class ErrorSerializer(serializers.Serializer[Any]):
+    """The one shape of all errors. `details.fields` has the problems by field, where a value is wrong."""
+
+    error = ErrorBodySerializer()
+
+
 class Schema(AutoSchema):
     """Adds the error answers that every endpoint can give to the OpenAPI document."""
+
+    def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
+        bodies: dict[str, Any] = super()._get_response_bodies(direction)
+        for code, words in ERROR_ANSWERS.items():
+            error = OpenApiResponse(ErrorSerializer, words)
+            bodies[code] = self._get_response_for_code(error, code, direction=direction)  # type: ignore[no-untyped-call]
+        return bodies
 
     def get_operation_id(self) -> str:
         """`GET /api/jobs/{id}` -> get_api_jobs_by_id: the parameters tell a list from one of its items."""
@@ -152,7 +193,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def answer_plainly(request: HttpRequest, *, status: int, code: str, message: str) -> HttpResponse:
-    if request.path.startswith("/v1"):
+    if is_openai(request.path):
         return JsonResponse(openai_error_body(code, message, status=status), status=status)
     if request.path.startswith("/api") or "text/html" not in request.headers.get("Accept", ""):
         return JsonResponse(error_body(code, message), status=status)

@@ -1,5 +1,5 @@
-"""The ASGI application: the gate, then the engine pool's life, then the gateway's door, then Django (which knows no
-lifespan)."""
+"""The ASGI application: the gate, then the limits, the engine pool's life, the gateway's door, and then the bodies for
+Django (which knows no limits and no lifespan)."""
 
 import asyncio
 import logging
@@ -15,6 +15,7 @@ from homelab.gate import Application, Gate, House, Proxies, Receive, Scope, Send
 logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 3
+EVENT_STREAMS = frozenset({"/api/jobs/events", "/api/ps/events"})
 
 
 class Pool(Protocol):
@@ -80,15 +81,29 @@ def _make_pool() -> Pool:
     return pool
 
 
+def _limited(app: Application) -> Application:
+    from homelab.limits import Limits
+
+    return Limits(
+        app,
+        per_minute=settings.REQUESTS_PER_MINUTE,
+        max_streams=settings.MAX_EVENT_STREAMS,
+        streams=EVENT_STREAMS,
+        is_owner=lambda scope: bool(scope["homelab.local"]),
+    )
+
+
 def make_application() -> Gate:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "homelab.settings")
     # Django types its handler for dicts; ASGI allows any mapping, and every server sends a dict.
     django_application = cast(Application, get_asgi_application())
     from access.doorman import Doorman  # these modules, too, want Django to be set up
+    from homelab.bodies import Bodies
     from inference.openai.door import Door
 
+    living = PoolLife(Door(Bodies(django_application)), make_pool=_make_pool)
     return Gate(
-        PoolLife(Door(django_application), make_pool=_make_pool),
+        _limited(living),
         port=settings.PORT,
         doorman=Doorman(),
         house=House(

@@ -43,6 +43,11 @@ def beat_schedule(*, monitor_seconds: int) -> dict[str, dict[str, Any]]:
             "schedule": 3600,
             "options": {"expires": 3500},
         },
+        "forget who did what a year ago": {
+            "task": "homelab.tasks.forget_history",
+            "schedule": 3600,
+            "options": {"expires": 3500},
+        },
         "queue again what lost its worker": {
             "task": "registry.tasks.reconcile_jobs",
             "schedule": 60,

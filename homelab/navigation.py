@@ -36,6 +36,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Found repos", "inventory_2", "admin:cachemgr_cachedrepo_changelist"),
                 _item("Usage", "monitoring", "admin:inference_usagerecord_changelist"),
                 _item("API keys", "key", "admin:access_apikey_changelist"),
+                _item("History", "history", "admin:admin_logentry_changelist"),
                 _item("Accounts", "person", "admin:auth_user_changelist"),
                 _item("API", "api", "docs"),
             ],

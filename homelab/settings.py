@@ -94,6 +94,10 @@ KEEP_ALIVE_SECONDS = env.duration_seconds("KEEP_ALIVE", "5m")
 ENGINE_STANDBY = env.boolean("ENGINE_STANDBY", default=False)
 MAX_QUEUED_REQUESTS = env.integer("MAX_QUEUED_REQUESTS", 64, minimum=1, maximum=10_000)
 
+# How much a client may have: see homelab/limits.py
+REQUESTS_PER_MINUTE = env.integer("REQUESTS_PER_MINUTE", 3000, minimum=1, maximum=10**6)
+MAX_EVENT_STREAMS = env.integer("MAX_EVENT_STREAMS", 64, minimum=1, maximum=10_000)
+
 # Who may come in: see homelab/gate
 LOCAL_TRUST = env.boolean("LOCAL_TRUST", default=True)
 HTTPS = env.boolean("HTTPS", default=False)
@@ -143,6 +147,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "homelab.owner.LocalOwnerMiddleware",
+    "homelab.audit.ActorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "axes.middleware.AxesMiddleware",
@@ -235,6 +240,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "inference.openai.document.add_gateway",
+    ],
     "ENUM_NAME_OVERRIDES": {
         "ModelStatusEnum": "registry.models.ModelRegistry.Status",
         "JobStateEnum": "registry.models.Job.State",

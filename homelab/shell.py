@@ -10,6 +10,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError
 from rich.console import Console
 
+from homelab import audit
 from homelab.errors import HomelabError, InvalidValue
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class ShellCommand(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self.as_json = bool(options["json"])
         try:
-            self.run(**options)
+            with audit.acting(audit.SHELL):
+                self.run(**options)
         except HomelabError as error:
             raise CommandError(error.message) from error
         except DatabaseError as error:

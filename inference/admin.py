@@ -1,10 +1,8 @@
 """Load and Unload beside the registry's buttons. The registry cannot know them: it lies below."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
@@ -12,8 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import action, display
 
-from inference.pool import EnginePool
-from inference.services import pool_of
+from inference.services import load, pool_of, unload
 from inference.usage_admin import UsedModelAdmin
 from registry.admin import with_sentence
 from registry.models import ModelRegistry
@@ -64,11 +61,11 @@ class ServedModelAdmin(UsedModelAdmin):
             self._unload(request, model)
 
     def _load(self, request: HttpRequest, model: ModelRegistry) -> None:
-        with_sentence(request, lambda: async_to_sync(_load)(pool_of(request), model.model_name), done=str)
+        with_sentence(request, lambda: _load(request, model.model_name), done=str)
 
     def _unload(self, request: HttpRequest, model: ModelRegistry) -> None:
         done = f"{model} is not in memory any more."
-        with_sentence(request, lambda: async_to_sync(pool_of(request).unload)(model.model_name), done=done)
+        with_sentence(request, lambda: unload(model.model_name, pool=pool_of(request)), done=done)
 
 
 def _with_presence(fields: Sequence[str]) -> tuple[str, ...]:
@@ -77,11 +74,10 @@ def _with_presence(fields: Sequence[str]) -> tuple[str, ...]:
     return *fields[:at], "presence", *fields[at:]
 
 
-async def _load(pool: EnginePool, name: str) -> str:
+def _load(request: HttpRequest, name: str) -> str:
     """Waits as long as somebody looks at a page that does nothing; the load goes on by itself."""
     try:
-        async with asyncio.timeout(_PATIENT_SECONDS):
-            await pool.load(name)
+        load(name, pool=pool_of(request), wait_seconds=_PATIENT_SECONDS)
     except TimeoutError:
         return f"{name} is being loaded."
     return f"{name} is loaded."

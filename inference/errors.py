@@ -13,7 +13,6 @@ HomelabError
   NoPool (503)                this process has no engines
   ModelBusy (409)             it is answering requests: see cachemgr's RepoBusy
   BadRequest (400)            a field of an OpenAI request; `param` names it
-  BodyTooLarge (413), BodyTooSlow (408)
 """
 
 from cachemgr.errors import RepoBusy
@@ -83,14 +82,3 @@ class BadRequest(HomelabError):
         super().__init__(message)
         self.param = param
         self.code = code
-
-
-class BodyTooLarge(HomelabError):
-    code = "body_too_large"
-    status = 413
-
-
-class BodyTooSlow(HomelabError):
-    code = "body_too_slow"
-    status = 408
-    retry_after_seconds = 1

@@ -3,14 +3,13 @@
 
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inference.services import describe_servable, list_servable, pool_of
+from inference.services import begin_to_load, describe_servable, list_servable, pool_of, unload
 from registry.views import body_of
 
 
@@ -42,7 +41,7 @@ class RouterLoadView(APIView):
 
     @extend_schema(request=RouterQuestionSerializer, responses=RouterAnswerSerializer)
     def post(self, request: Request) -> Response:
-        async_to_sync(pool_of(request).find)(_asked_model(request), is_by_hand=True)
+        begin_to_load(_asked_model(request), pool=pool_of(request))
         return Response({"success": True})
 
 
@@ -51,5 +50,5 @@ class RouterUnloadView(APIView):
 
     @extend_schema(request=RouterQuestionSerializer, responses=RouterAnswerSerializer)
     def post(self, request: Request) -> Response:
-        async_to_sync(pool_of(request).unload)(_asked_model(request))
+        unload(_asked_model(request), pool=pool_of(request))
         return Response({"success": True})

@@ -1,14 +1,19 @@
 """What may be served, the pool that serves it, and what it says about itself."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
+from asgiref.sync import async_to_sync
+
+from homelab import audit
 from homelab.durations import FOR_EVER
 from inference.errors import NoPool
 from inference.pool import EnginePool
 from inference.slots import Slot
 from inference.stages import Stage
 from registry.models import ModelRegistry
+from registry.services import get_model
 
 STATUSES = ("loaded", "loading", "leaving", "unloaded", "failed")
 
@@ -19,6 +24,42 @@ def pool_of(request: Any) -> EnginePool:
     if pool is None:
         raise NoPool("Engines run in the web process only. Start it with script/server.")
     return pool  # type: ignore[no-any-return]
+
+
+# By hand
+
+
+def load(name: str, *, pool: EnginePool, wait_seconds: float | None = None) -> Slot:
+    """Waits until it is in memory; the load goes on after a TimeoutError. Raises what `pool.load` raises."""
+    return async_to_sync(_load)(_asked_for(name), pool, wait_seconds)
+
+
+def begin_to_load(name: str, *, pool: EnginePool) -> None:
+    """Raises what `pool.find` raises."""
+    async_to_sync(pool.find)(_asked_for(name), is_by_hand=True)
+
+
+def unload(name: str, *, pool: EnginePool, by_force: bool = False) -> bool:
+    """False when it was not loaded. Raises UnknownModel, ModelBusy."""
+    model = get_model(name)
+    was_loaded = async_to_sync(pool.unload)(model.model_name, by_force=by_force)
+    if was_loaded:
+        audit.record_change(model, f"Taken out of memory by hand{', by force' if by_force else ''}.")
+    return was_loaded
+
+
+def _asked_for(name: str) -> str:
+    model = get_model(name)
+    audit.record_change(model, "A load into memory was asked for by hand.")
+    return model.model_name
+
+
+async def _load(name: str, pool: EnginePool, wait_seconds: float | None) -> Slot:
+    async with asyncio.timeout(wait_seconds):
+        return await pool.load(name)
+
+
+# What it says
 
 
 def list_servable() -> list[ModelRegistry]:

@@ -9,7 +9,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 
-from cachemgr.admin import LookOnlyAdmin
+from homelab.admin import LookOnlyAdmin
 from inference.figures import figure_lines
 from inference.models import UsageRecord
 from inference.stats import stats_of

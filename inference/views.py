@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from django.http import StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -13,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from inference.ps_stream import stream_presences
-from inference.services import STATUSES, describe_slot, list_presences, pool_of
+from inference.services import STATUSES, describe_slot, list_presences, load, pool_of, unload
 from inference.stages import STAGES
 from registry.job_views import AnyAccept
 from registry.services import get_model
@@ -90,7 +89,7 @@ class LoadView(APIView):
     @extend_schema(request=None, responses=PresenceSerializer)
     def post(self, request: Request, model_name: str) -> Response:
         pool = pool_of(request)
-        return Response(describe_slot(async_to_sync(pool.load)(model_name), pool=pool))
+        return Response(describe_slot(load(model_name, pool=pool), pool=pool))
 
 
 class UnloadView(APIView):
@@ -104,7 +103,6 @@ class UnloadView(APIView):
     def post(self, request: Request, model_name: str) -> Response:
         asked = UnloadQuestionSerializer(data=body_of(request) | request.query_params.dict())
         asked.is_valid(raise_exception=True)
-        model = get_model(model_name)
-        unload = async_to_sync(pool_of(request).unload)
-        was_loaded = unload(model.model_name, by_force=asked.validated_data["force"])
+        model, pool = get_model(model_name), pool_of(request)
+        was_loaded = unload(model.model_name, pool=pool, by_force=asked.validated_data["force"])
         return Response({"model": model.model_name, "status": "unloaded", "was_loaded": was_loaded})

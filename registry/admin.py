@@ -17,6 +17,7 @@ from unfold.decorators import action, display
 
 from cachemgr.models import Cache
 from cachemgr.units import format_bytes
+from homelab.admin import AuditedAdmin
 from homelab.errors import HomelabError
 from registry import changes, checkups, jobs, removal_page, services, serving
 from registry.forms import RegisterModelForm
@@ -48,7 +49,7 @@ _FACTS = ("model_name", "hf_path", "status", "progress", "error", *_FACTS_OF_FIL
 
 
 @admin.register(ModelRegistry)
-class ModelRegistryAdmin(ModelAdmin):
+class ModelRegistryAdmin(AuditedAdmin):
     """Registering is an add form; a registered model is a page of facts with buttons."""
 
     list_display: tuple[str, ...] = ("model_name", "hf_path", "location", "size", "state", "progress", "last_used_at")

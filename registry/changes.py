@@ -4,6 +4,7 @@ from typing import Any
 
 from cachemgr import services as caches
 from cachemgr.models import Cache
+from homelab import audit
 from registry import moves, services, serving
 from registry.models import Job, ModelRegistry
 
@@ -13,10 +14,12 @@ def change(model: ModelRegistry, values: dict[str, Any]) -> Job | None:
     a move that this begins."""
     job = _replace(model, values) if "cache_location" in values or "cache_path" in values else None
     columns = {name: values[name] for name in ("pinned", *serving.COLUMNS) if name in values}
-    if columns:
-        for name, value in columns.items():
+    news = {name: value for name, value in columns.items() if value != getattr(model, name)}
+    if news:
+        for name, value in news.items():
             setattr(model, name, value)
-        model.save(update_fields=list(columns))
+        model.save(update_fields=list(news))
+        audit.record_change(model, f"{', '.join(f'{name} is {value!r} now' for name, value in news.items())}.")
     return job
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from rest_framework.exceptions import ValidationError
 from unfold.widgets import (
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminRadioSelectWidget,
@@ -11,13 +12,23 @@ from unfold.widgets import (
 )
 
 from cachemgr.models import Cache
+from cachemgr.questions import MegabytesField
 from cachemgr.stats import CacheLine, cache_lines
 from cachemgr.units import MB, format_bytes
 from homelab.errors import HomelabError, InvalidValue
 from registry import services
 from registry.models import NAME_PATTERN, ModelRegistry
 
-_MAX_MEGABYTES = 10**9
+
+class SizeField(forms.FloatField):
+    """Megabytes, written as the API takes them."""
+
+    def to_python(self, value: Any) -> Any:
+        text = "" if value is None else str(value).strip()
+        try:
+            return MegabytesField().run_validation(text) / MB if text else None
+        except ValidationError as error:
+            raise forms.ValidationError([str(problem) for problem in error.detail]) from error
 
 
 class CacheChoice(UnfoldAdminRadioSelectWidget):
@@ -60,11 +71,9 @@ class RegisterModelForm(forms.ModelForm[ModelRegistry]):
         widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "/mnt/external-drive/models"}),
         help_text="The absolute path of a folder on the drive that you mean.",
     )
-    estimated_size_mb = forms.FloatField(
+    estimated_size_mb = SizeField(
         label="Estimated size (MB)",
         required=False,
-        min_value=0.001,
-        max_value=_MAX_MEGABYTES,
         widget=UnfoldAdminDecimalFieldWidget(attrs={"placeholder": "14000", "step": "any"}),
         help_text="May stay empty: it is read from the Hub, or guessed from the name.",
     )

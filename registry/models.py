@@ -22,6 +22,8 @@ NAME_RULE = (
     "'estimate' is taken."
 )
 NAME_PATTERN = r"^(?!estimate$)[A-Za-z0-9][A-Za-z0-9._:-]{0,95}\Z"
+REVISION_RULE = "A revision is a branch, a tag or a commit: letters, digits, dots, slashes, _ and -."
+REVISION_PATTERN = r"^(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]{0,98}\Z"
 
 
 def validate_keep_alive(text: str) -> None:

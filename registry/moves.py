@@ -20,6 +20,7 @@ from cachemgr.layout import repo_folder
 from cachemgr.models import Cache, CachedRepo, CacheSnapshot
 from cachemgr.moving import MovePlan
 from cachemgr.space import Verdict
+from homelab import audit
 from registry import folders, services, tidying
 from registry.adoption import place_columns
 from registry.errors import Cancelled, NotNow, TargetExists
@@ -120,6 +121,7 @@ def request_move(model: ModelRegistry, *, cache_location: str, cache_path: str |
     move = plan_move(model, cache_location=cache_location, cache_path=cache_path)
     refuse_what_cannot_be(model, move)
     job = trash.with_room(lambda: _write_down(model, move))
+    audit.record_change(model, f"A move from {move.source.path} to {move.target.path} was asked for.")
     transaction.on_commit(lambda: services.wake_worker(job))
     return job
 

@@ -19,6 +19,7 @@ from cachemgr.errors import ErrandFailed, RepoBusy
 from cachemgr.layout import repo_folder
 from cachemgr.models import Cache, TrashedRepo
 from cachemgr.recovery import recover_cache
+from homelab import audit
 from homelab.errors import HomelabError, InvalidValue
 from registry import folders, services
 from registry.adoption import place_columns
@@ -86,8 +87,17 @@ def remove(model: ModelRegistry, *, keeps_row: bool = False) -> TrashedRepo | No
     except HomelabError as error:
         job.close(Job.State.FAILED, error_code=error.code, error_message=error.message)
         raise
+    _record(model, keeps_row=keeps_row)
     job.close(Job.State.DONE)
     return entry
+
+
+def _record(model: ModelRegistry, *, keeps_row: bool) -> None:
+    files = f"Its files in {services.cache_path_of(model)} went to the trash"
+    if keeps_row:
+        audit.record_change(model, f"{files}; it stays registered.")
+    else:
+        audit.record_removal(model, f"{files}, and it is forgotten.")
 
 
 def finish(job: Job, *, report: Report) -> None:
@@ -205,3 +215,4 @@ def _insert(model: ModelRegistry, *, cache: Cache) -> None:
         setattr(model, column, value)
     model.pk = None
     model.save(force_insert=True)
+    audit.record_addition(model, f"It came back from the trash of {cache.path}.")

@@ -12,17 +12,13 @@ from cachemgr.models import Cache
 from cachemgr.questions import MegabytesField, refuse_path_without_custom
 from cachemgr.serializers import GigabytesField, VerdictSerializer
 from registry import serving
-from registry.models import NAME_PATTERN, NAME_RULE, ModelRegistry
+from registry.models import NAME_PATTERN, NAME_RULE, REVISION_PATTERN, REVISION_RULE, ModelRegistry
 from registry.placing import Estimate
 from registry.presence import presence_of
 from registry.services import Wish, cache_path_of
 
 _NAME = RegexValidator(NAME_PATTERN, NAME_RULE, code="invalid_name")
-_REVISION = RegexValidator(
-    r"^(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/-]{0,98}\Z",
-    "A revision is a branch, a tag or a commit: letters, digits, dots, slashes, _ and -.",
-    code="invalid_revision",
-)
+_REVISION = RegexValidator(REVISION_PATTERN, REVISION_RULE, code="invalid_revision")
 
 
 class TextField(serializers.CharField):

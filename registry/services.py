@@ -1,5 +1,6 @@
 """Registering, estimating, finding and forgetting models. The doors (API, admin, shell) all come through here."""
 
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,13 +17,14 @@ from cachemgr.layout import is_repo_id, repo_folder
 from cachemgr.models import Cache, CachedRepo
 from cachemgr.space import Verdict
 from cachemgr.units import MB
+from homelab import audit
 from homelab.errors import InvalidValue
 from homelab.waking import wake
 from registry import folders
 from registry.adoption import as_it_was, describe_revision, place_columns
 from registry.errors import JobOpen, NameTaken, NotNow, UnknownJob, UnknownModel
 from registry.estimates import Notice, Size, find_size
-from registry.models import Job, ModelRegistry
+from registry.models import REVISION_PATTERN, REVISION_RULE, Job, ModelRegistry
 from registry.placing import Need, Place, choose_place, consider, present_revision
 
 _WAKE_LASTS_SECONDS = 60.0
@@ -64,6 +66,7 @@ class Proposal:
             with transaction.atomic():
                 model.save()
                 verdict = _book_or_adopt(model, place=self.place, size=self.size)
+                audit.record_addition(model, f"Registered: {model.hf_path} in {self.place.cache.path}.")
         except IntegrityError as error:
             raise name_taken(self.wish.model_name) from error
         return Registration(model, verdict, [*self.size.notices, *notices_of(verdict)])
@@ -146,6 +149,8 @@ def _booking(model: ModelRegistry, *, need: Need) -> caches.Booking:
 
 def check_names(wish: Wish) -> None:
     check_hf_path(wish.hf_path)
+    if not re.match(REVISION_PATTERN, wish.wanted_revision):
+        raise InvalidValue(REVISION_RULE, field="wanted_revision", code="invalid_revision")
     try:
         ModelRegistry(model_name=wish.model_name, hf_path=wish.hf_path).clean_fields(exclude=["cache_path"])
     except ValidationError as error:
@@ -205,6 +210,7 @@ def request_download(model: ModelRegistry) -> Job:
             job = Job.objects.create(
                 kind=Job.Kind.DOWNLOAD, model=model, target=cache, bytes_total=model.size_bytes or 0
             )
+            audit.record_change(model, f"A download into {cache.path} was asked for.")
             if model.status != ModelRegistry.Status.READY:  # what is ready stays usable while it is checked
                 model.mark(ModelRegistry.Status.DOWNLOADING)
     except JobOpen:
@@ -258,6 +264,7 @@ def relocate(model: ModelRegistry, *, cache_location: str, cache_path: str | Non
         if not as_it_was(model).update(**columns):
             raise NotNow(f"{model} changed while {cache.path} was asked. Look at it, and choose again.")
         verdict = caches.book(cache, _booking(model, need=place.need), measured=place.measured)
+        audit.record_change(model, f"It belongs in {cache.path} now, and no longer in {source.path}.")
     for column, value in columns.items():
         setattr(model, column, value)
     return verdict
@@ -272,4 +279,5 @@ def forget(model: ModelRegistry) -> None:
     """Removes the row and its promise of space. Its files stay where they are; a scan adopts them again."""
     with folders.change(model):
         caches.release(model.owner_key)
+        audit.record_removal(model, f"Forgotten. Its files in {cache_path_of(model)} were left alone.")
         model.delete()

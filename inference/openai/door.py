@@ -5,7 +5,6 @@ is refused before anything is spent on it.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError
 
+from homelab.bodies import Application, CallerLeft, Receive, Scope, Send
 from homelab.database import outside_requests
 from homelab.errors import HomelabError
 from homelab.owner import acts_as_owner, may_call
-from inference.openai.caller import Application, Caller, CallerLeft, Receive, Scope, Send
+from inference.openai.caller import Caller
 from inference.openai.errors import DATABASE_AWAY, DatabaseAway, MethodNotAllowed, error_event, headers_of, status_of
 from inference.openai.relay import Exchange
 from inference.openai.schema import Generation, parse_chat, parse_completion
@@ -100,5 +100,4 @@ async def _work_while_connected(work: Coroutine[Any, Any, None], caller: Caller)
 
 
 async def _refuse(error: HomelabError, caller: Caller) -> None:
-    await caller.drain()
-    await caller.answer(json.dumps(error_event(error)).encode(), status=status_of(error), headers=headers_of(error))
+    await caller.refuse(error_event(error), status=status_of(error), headers=headers_of(error))

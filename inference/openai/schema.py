@@ -13,8 +13,8 @@ from inference.errors import BadRequest
 from inference.openai.unsupported import refuse_unsupported
 
 _MAX_TOKENS = 10**7
-_ROLES = ("system", "developer", "user", "assistant", "tool")
-_MAX_STOPS = 16
+ROLES = ("system", "developer", "user", "assistant", "tool")
+MAX_STOPS = 16
 _MAX_PARTS = 10_000
 
 Check = Callable[[str, Any], Any]
@@ -81,9 +81,9 @@ def _message(where: str, message: Any) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise BadRequest(f"{where} has to be an object with role and content.", param=where)
     role = message.get("role")
-    if role not in _ROLES:
+    if role not in ROLES:
         raise BadRequest(
-            f"{where}.role is {str(role)[:40]!r}, but one of {', '.join(_ROLES)} is wanted.", param=f"{where}.role"
+            f"{where}.role is {str(role)[:40]!r}, but one of {', '.join(ROLES)} is wanted.", param=f"{where}.role"
         )
     return {
         "role": "system" if role == "developer" else role,
@@ -154,10 +154,10 @@ def _stops(name: str, value: Any) -> list[str]:
     stops = [value] if isinstance(value, str) else value
     if (
         not isinstance(stops, list)
-        or len(stops) > _MAX_STOPS
+        or len(stops) > MAX_STOPS
         or not all(isinstance(each, str) and each for each in stops)
     ):
-        raise BadRequest(f"{name} has to be a text, or a list of at most {_MAX_STOPS} texts.", param=name)
+        raise BadRequest(f"{name} has to be a text, or a list of at most {MAX_STOPS} texts.", param=name)
     return stops
 
 

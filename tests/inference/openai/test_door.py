@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from inference.openai import caller, door
+from homelab import bodies
+from inference.openai import door
 from inference.openai.door import Door
 from inference.turnstile import Turnstile
 
+MAX_BODY_BYTES = bodies.OTHER_BYTES["/v1/chat/completions"]
 CHAT = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}]}).encode()
 
 
@@ -124,19 +126,19 @@ async def test_who_leaves_in_the_middle_of_its_body_leaves_nothing_behind_either
     assert house.turnstile.inside == house.inside == 0
 
 
-@pytest.mark.parametrize("length", [None, caller.MAX_BODY_BYTES + 1])
+@pytest.mark.parametrize("length", [None, MAX_BODY_BYTES + 1])
 async def test_a_body_that_is_too_large_is_refused_and_read_to_its_end(length: int | None) -> None:
     house = House(limit=2)
-    parts = [b"x" * 10**6] * (caller.MAX_BODY_BYTES // 10**6 + 2)
+    parts = [b"x" * 10**6] * (MAX_BODY_BYTES // 10**6 + 2)
     got = await knock(house, *parts, headers={"content-length": str(length)} if length else None)
     assert (got.status, got.error["code"], got.headers["x-should-retry"]) == (413, "body_too_large", "false")
-    assert str(caller.MAX_BODY_BYTES) in got.error["message"]
+    assert str(MAX_BODY_BYTES) in got.error["message"]
     assert house.turnstile.inside == house.inside == 0
 
 
 async def test_a_body_that_does_not_come_holds_no_place_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caller, "BODY_SECONDS", 0.1)
-    monkeypatch.setattr(caller, "_DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(bodies, "_DRAIN_SECONDS", 0.1)
     house, sent = House(limit=2), []
 
     async def receive() -> dict[str, Any]:
