@@ -34,7 +34,7 @@ class MegabytesField(serializers.Field[int, Any, Any, Any]):
         megabytes = self._number(data)
         if megabytes > _MAX_MEGABYTES:
             self.fail("too_large", value=str(data)[:40])
-        size_bytes = round(megabytes * MB)
+        size_bytes = round(megabytes * MB) if megabytes > 0 else 0
         if size_bytes <= 0:
             self.fail("not_positive", value=str(data)[:40])
         return size_bytes

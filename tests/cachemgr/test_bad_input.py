@@ -48,6 +48,7 @@ NUMBERS_IN_JSON = pytest.mark.parametrize(
         ("false", "not_a_number"), ('"1_0"', "not_a_number"), ("1" + "0" * 400, "too_large"),
         ("-1" + "0" * 400, "not_positive"), ('""', "not_a_number"), ("[]", "not_a_number"), ("{}", "not_a_number"),
         ('"1e3"', "not_a_number"), ("1e15", "too_large"), ('"inf"', "not_a_number"), ("0.0", "not_positive"),
+        ("-1.7976931348623157e308", "not_positive"), ("1.7976931348623157e308", "too_large"), ("5e-324", "not_positive"),
     ],
 )  # fmt: skip
 

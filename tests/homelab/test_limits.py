@@ -140,7 +140,7 @@ async def test_a_stream_that_nobody_reads_ends(monkeypatch: pytest.MonkeyPatch, 
     async def never(message: Any = None) -> Any:
         await asyncio.Event().wait()
 
-    scope = {
+    scope: dict[str, Any] = {
         "type": "http",
         "path": "/api/jobs/events",
         "headers": [],
