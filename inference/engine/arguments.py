@@ -19,9 +19,12 @@ class BadArguments(Exception):
 
 @dataclass(frozen=True)
 class Order:
+    """`memory_limit`: so many bytes may be written to, on top of which a request for memory fails. None: no limit."""
+
     socket_path: Path
     settings: EngineSettings
     parent_pid: int | None = None
+    memory_limit: int | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,7 +35,8 @@ class _Parser(argparse.ArgumentParser):
 def read_order(arguments: Sequence[str]) -> Order:
     """Raises BadArguments."""
     chosen = vars(_make_parser().parse_args(arguments))
-    return Order(chosen.pop("socket"), parent_pid=chosen.pop("parent_pid"), settings=EngineSettings(**chosen))
+    own = {name: chosen.pop(name) for name in ("parent_pid", "memory_limit")}
+    return Order(chosen.pop("socket"), settings=EngineSettings(**chosen), **own)
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -50,6 +54,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--quantization", choices=["none", "8bit", "4bit"], default="none", help="on a GPU only")
     parser.add_argument("--backend", choices=["auto", "generate"], default="auto", help="generate: never in batches")
     parser.add_argument("--parent-pid", type=_positive, metavar="PID", help="who starts the engine, to be sure")
+    parser.add_argument("--memory-limit", type=_positive, metavar="BYTES", help="more than that it never writes to")
     parser.epilog = "Or: --standby alone, to wait for such words on stdin, a unix socket."
     return parser
 

@@ -1,5 +1,6 @@
 """How a model gets ready, on the model thread: [standby ->] importing -> reading -> warming -> ready."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +12,11 @@ from inference.engine.snapshot import check_snapshot, list_weights
 
 
 class ModelLoad:
-    """`await_settings` may block: until there is an order, a standby warms up what all models need."""
+    """`await_settings` may block: until there is an order, a standby warms up what all models need. `warmed` is set
+    when that is done."""
 
     def __init__(self, await_settings: Callable[[], EngineSettings], *, is_standby: bool = False) -> None:
+        self.warmed = threading.Event()
         self._await_settings = await_settings
         self._is_standby = is_standby
         self._stage: Stage = "importing"
@@ -30,6 +33,7 @@ class ModelLoad:
         """Raises LoadError, or whatever the libraries raise."""
         if self._is_standby:
             _warm_libraries()
+        self.warmed.set()
         settings = self._await_settings()
         with self._enter("importing"):
             check_snapshot(settings.model_path)
