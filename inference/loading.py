@@ -5,6 +5,7 @@
 
 import asyncio
 import itertools
+import json
 import logging
 import os
 import time
@@ -106,6 +107,7 @@ class Loader:
                 "device": memory.device,
                 "quantization": memory.quantization,
                 **_limit_memory(memory, located),
+                **({"remote-code": json.dumps(dict(located.code))} if located.code else {}),
             },
             needed_bytes=memory.total_bytes,
             free_bytes=slot.free_bytes,
@@ -134,7 +136,7 @@ def _warn_of_exposures(engine: EngineProcess) -> None:
 
 def identity_of(model: ModelRegistry) -> Hashable:
     """What is tried when it is loaded: a model that crashed with other files or settings may do better with these."""
-    return home_of(model), model.revision, model.serving_settings
+    return home_of(model), model.revision, model.serving_settings, model.remote_code.get("commit")
 
 
 async def _look(model: ModelRegistry) -> HeldModel:

@@ -1,9 +1,12 @@
 """What the Hub says about a repo. All of it is hostile until it fits a strict pattern; nothing is downloaded here."""
 
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+ -]*(/[A-Za-z0-9_][A-Za-z0-9._@+ -]*)*")
 _MAX_FILES = 10_000
 _MAX_FILE_BYTES = 10**13
+_MAX_CODE_FILES = 200
 _LONGEST_PAUSE_SECONDS = 3600.0
 
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -36,11 +40,13 @@ class HubFile:
 
 @dataclass(frozen=True)
 class HubSnapshot:
-    """The files that we would take of one commit."""
+    """The files that we would take of one commit. `code` are its Python files, which we take of none: see
+    remote_code."""
 
     repo_id: str
     commit: str
     files: tuple[HubFile, ...]
+    code: tuple[HubFile, ...] = ()
 
     @property
     def contents(self) -> tuple[HubFile, ...]:
@@ -159,7 +165,14 @@ def snapshot_from(repo_id: str, info: "ModelInfo") -> HubSnapshot:
     if not any(file.name.endswith(".safetensors") for file in files):
         message = f"{repo_id} has no safetensors weights. Other formats can carry code, or are not supported yet."
         raise HubError(message, code="no_safetensors", is_permanent=True)
-    return HubSnapshot(repo_id=repo_id, commit=commit, files=tuple(files))
+    return HubSnapshot(repo_id=repo_id, commit=commit, files=tuple(files), code=tuple(_find_code(repo_id, siblings)))
+
+
+def _find_code(repo_id: str, siblings: Iterable[Any]) -> Iterator[HubFile]:
+    """What has no usable name or hash is no code that anybody could allow."""
+    for each in islice((each for each in siblings if str(each.rfilename).endswith(".py")), _MAX_CODE_FILES):
+        with suppress(HubError):
+            yield _checked_file(repo_id, each)
 
 
 def _refuse_clashes(repo_id: str, files: list[HubFile]) -> None:

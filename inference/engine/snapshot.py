@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cachemgr.digests import hash_like
 from inference.engine.backend import LoadError
 
 _TORCH_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -30,6 +31,17 @@ def check_snapshot(model_path: str) -> None:
         raise LoadError(_explain_missing_weights(folder))
     for path in weights:
         _check_weights(path)
+
+
+def check_code(folder: Path, *, allowed: Mapping[str, str]) -> None:
+    """Raises LoadError unless all Python files in it are those that were allowed, by their hashes."""
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder).as_posix()
+        content = path.read_bytes()
+        hasher = hash_like(allowed.get(name, ""), size_bytes=len(content))
+        hasher.update(content)
+        if hasher.hexdigest() != allowed.get(name):
+            raise LoadError(f"{path} is not the code that was allowed for this model. Download it again, or revoke.")
 
 
 def list_weights(model_path: str) -> list[Path]:

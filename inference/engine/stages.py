@@ -4,11 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from inference.engine.backend import EngineSettings, Loading, Ready, Stage
 from inference.engine.reading import ReadAhead, count_free_bytes
 from inference.engine.runner import Runner
-from inference.engine.snapshot import check_snapshot, list_weights
+from inference.engine.snapshot import check_code, check_snapshot, list_weights
 
 
 class ModelLoad:
@@ -37,6 +38,8 @@ class ModelLoad:
         settings = self._await_settings()
         with self._enter("importing"):
             check_snapshot(settings.model_path)
+            if settings.remote_code:
+                check_code(Path(settings.model_path), allowed=settings.remote_code)
             reading = self._read_ahead = ReadAhead(list_weights(settings.model_path), free_bytes=count_free_bytes())
             reading.start()
             # They import torch: only now, and only on this thread.
