@@ -33,6 +33,11 @@ GPU_HOST_BYTES = 1200 * 10**6
 CUDA_CONTEXT_BYTES = 850 * 10**6
 _GPU_SLACK = 0.03  # of the weights too: torch rounds each block up
 
+# Above what an engine needs: two chat templates may grow by 2 GB each before they are stopped; and a thread has 8 MB of
+# stack and an arena, and each processor has a few threads.
+_ROOM_BYTES = 5 * 10**9
+_ROOM_BYTES_PER_PROCESSOR = 64 * 10**6
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
@@ -61,6 +66,13 @@ class MemoryPlan:
     @property
     def total_bytes(self) -> int:
         return sum(self.needs.values())
+
+    def limit_writable(self, *, files_bytes: int, processors: int) -> int | None:
+        """How much its engine may write to, files included, which are mapped as if it would: what goes beyond is a
+        mistake or an attack, and must not bring down others. None with a GPU: its driver maps what nobody has."""
+        if set(self.shares) != {"cpu"}:
+            return None
+        return self.total_bytes + files_bytes + _ROOM_BYTES + processors * _ROOM_BYTES_PER_PROCESSOR
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@
 
 import asyncio
 import itertools
+import json
 import logging
+import os
 import time
 from collections.abc import Hashable
 from functools import partial
@@ -17,6 +19,7 @@ from homelab.database import outside_requests
 from inference import facts
 from inference.admission import AdmissionQueue
 from inference.crashes import CrashBook
+from inference.drafts import MemoryPlan
 from inference.errors import EngineHung
 from inference.facts import parse_facts
 from inference.fetching import fetch
@@ -25,7 +28,7 @@ from inference.slots import Slot
 from inference.standby import Standby
 from inference.watchdog import Patience
 from registry.errors import ModelNotDownloaded
-from registry.locating import HeldModel, hold
+from registry.locating import HeldModel, LocatedModel, hold
 from registry.models import ModelRegistry
 from registry.services import home_of
 
@@ -52,6 +55,7 @@ class Loader:
             await self._queue.admit(slot, parse_facts(held.description))
             slot.engine = await self._start(slot)
             await self._wait_until_ready(slot, slot.engine)
+            _warn_of_exposures(slot.engine)
         except BaseException:
             await slot.end()
             raise
@@ -102,6 +106,8 @@ class Loader:
                 "dtype": memory.dtype,
                 "device": memory.device,
                 "quantization": memory.quantization,
+                **_limit_memory(memory, located),
+                **({"remote-code": json.dumps(dict(located.code))} if located.code else {}),
             },
             needed_bytes=memory.total_bytes,
             free_bytes=slot.free_bytes,
@@ -118,9 +124,19 @@ class Loader:
             raise EngineHung(message) from error
 
 
+def _limit_memory(memory: MemoryPlan, located: LocatedModel) -> dict[str, int]:
+    limit = memory.limit_writable(files_bytes=located.size_bytes, processors=os.cpu_count() or 1)
+    return {"memory-limit": limit} if limit else {}
+
+
+def _warn_of_exposures(engine: EngineProcess) -> None:
+    for exposure in engine.facts.get("exposures", []):
+        logger.warning("The engine of %s is not wholly confined. %s", engine.plan.model_name, exposure)
+
+
 def identity_of(model: ModelRegistry) -> Hashable:
     """What is tried when it is loaded: a model that crashed with other files or settings may do better with these."""
-    return home_of(model), model.revision, model.serving_settings
+    return home_of(model), model.revision, model.serving_settings, model.remote_code.get("commit")
 
 
 async def _look(model: ModelRegistry) -> HeldModel:

@@ -136,6 +136,7 @@ def _describe(slot: Slot, *, status: str, stage: Stage) -> dict[str, Any]:
         "context_length": facts.get("context_length"),
         "backend": facts.get("backend", ""),
         "backend_reason": facts.get("backend_reason", ""),
+        "exposures": facts.get("exposures", []),
         "keep_alive_seconds": None,
         "unloads_at": None,
     }

@@ -24,7 +24,8 @@ class PresenceSerializer(serializers.Serializer[Any]):
     neither. One that is `leaving` takes no requests, ends those that it has, and gives its memory back.
 
     Bytes are those of the stage; `position` is its place in the queue for memory; `reason` says what it waits for, or
-    why it failed. `unloads_at`: when it leaves, if nobody asks for it again."""
+    why it failed. `unloads_at`: when it leaves, if nobody asks for it again. `exposures`: what this machine leaves open
+    in its confinement, in sentences."""
 
     model = serializers.CharField()
     status = serializers.ChoiceField(choices=STATUSES)
@@ -43,6 +44,7 @@ class PresenceSerializer(serializers.Serializer[Any]):
     context_length = serializers.IntegerField(allow_null=True)
     backend = serializers.CharField()
     backend_reason = serializers.CharField()
+    exposures = serializers.ListField(child=serializers.CharField())
     keep_alive_seconds = serializers.FloatField(allow_null=True)
     unloads_at = serializers.DateTimeField(allow_null=True)
 

@@ -19,7 +19,7 @@ from cachemgr.models import Cache
 from cachemgr.units import format_bytes
 from homelab.admin import AuditedAdmin
 from homelab.errors import HomelabError
-from registry import changes, checkups, jobs, removal_page, services, serving
+from registry import changes, checkups, jobs, remote_code, removal_page, services, serving
 from registry.forms import RegisterModelForm
 from registry.models import Job, ModelRegistry
 
@@ -45,7 +45,7 @@ _FORM = (
 _PLACE = ("cache_location", "cache_path", "pinned")
 _NEXT_LOAD = "A model that is in memory keeps what it was loaded with: a change counts from its next load."
 _FACTS_OF_FILES = ("place", "size", "revision", "reading")
-_FACTS = ("model_name", "hf_path", "status", "progress", "error", *_FACTS_OF_FILES, "use", "created_at")
+_FACTS = ("model_name", "hf_path", "status", "progress", "error", *_FACTS_OF_FILES, "code", "use", "created_at")
 
 
 @admin.register(ModelRegistry)
@@ -202,6 +202,10 @@ class ModelRegistryAdmin(AuditedAdmin):
     @display(description="Read again")
     def reading(self, obj: ModelRegistry) -> str:
         return checkups.describe_reading(obj)
+
+    @display(description="Code")
+    def code(self, obj: ModelRegistry) -> str:
+        return remote_code.describe(obj)
 
     @display(description="State", ordering="status", label=_MODEL_COLORS)
     def state(self, obj: ModelRegistry) -> str:

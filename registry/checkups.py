@@ -25,6 +25,7 @@ from registry.estimates import ask_hub
 from registry.following import Report, follow
 from registry.models import Job, ModelRegistry
 from registry.placing import known_repo
+from registry.remote_code import add_code
 
 _LOCK_SECONDS = 5.0
 _ONE_NIGHT = timedelta(hours=20)
@@ -139,7 +140,7 @@ def _promised(model: ModelRegistry) -> dict[str, tuple[str, int]]:
     if repo is None or repo.layout in {"links", "shared"}:
         return {}
     try:
-        snapshot = ask_hub(model.hf_path, revision=model.revision)
+        snapshot = add_code(model, ask_hub(model.hf_path, revision=model.revision))
     except HubError:
         known = [each for each in model.damaged if each.get("size_bytes") is not None]
         return {each["name"]: (each["digest"], each["size_bytes"]) for each in known}

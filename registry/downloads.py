@@ -27,6 +27,7 @@ from registry.following import Report, follow
 from registry.hub import HubSnapshot
 from registry.models import Job, ModelRegistry
 from registry.placing import known_repo
+from registry.remote_code import add_code
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def plan_download(model: ModelRegistry, *, revision: str = "", use_drives: bool 
     monitor.measure_cache(cache)
     cache.refresh_from_db()
     ref = revision or model.wanted_revision
-    snapshot = ask_hub(model.hf_path, revision=ref, wait_seconds=HUB_SECONDS)
+    snapshot = add_code(model, ask_hub(model.hf_path, revision=ref, wait_seconds=HUB_SECONDS))
     findings = replace(_look_around(cache, snapshot, use_drives=use_drives), bad=_known_bad(model))
     return DownloadPlan(cache, snapshot, ref, choose_ways(snapshot, cache=cache, findings=findings))
 

@@ -1,15 +1,19 @@
 """What the Hub says about a repo. All of it is hostile until it fits a strict pattern; nothing is downloaded here."""
 
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cachemgr.digests import DIGEST
 from cachemgr.layout import COMMIT
 from registry.errors import HubError
+from registry.hub_line import use_strict_line
 from registry.picking import pick
 
 if TYPE_CHECKING:
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+ -]*(/[A-Za-z0-9_][A-Za-z0-9._@+ -]*)*")
 _MAX_FILES = 10_000
 _MAX_FILE_BYTES = 10**13
+_MAX_CODE_FILES = 200
 _LONGEST_PAUSE_SECONDS = 3600.0
 
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -35,11 +40,13 @@ class HubFile:
 
 @dataclass(frozen=True)
 class HubSnapshot:
-    """The files that we would take of one commit."""
+    """The files that we would take of one commit. `code` are its Python files, which we take of none: see
+    remote_code."""
 
     repo_id: str
     commit: str
     files: tuple[HubFile, ...]
+    code: tuple[HubFile, ...] = ()
 
     @property
     def contents(self) -> tuple[HubFile, ...]:
@@ -53,17 +60,33 @@ class HubSnapshot:
 
 def read_hub(repo_id: str, *, revision: str, endpoint: str, token: str, wait_seconds: float) -> HubSnapshot:
     """Asks for the file list of a revision, in one request. Raises HubError."""
+    from httpx2 import HTTPError
     from huggingface_hub import HfApi  # 0.3 s of import that most processes never need
     from huggingface_hub.errors import HfHubHTTPError
 
+    use_strict_line(endpoint, has_files=False)
     api = HfApi(endpoint=endpoint, token=token or False)
     try:
         info = api.model_info(repo_id, revision=revision, files_metadata=True, timeout=wait_seconds)
+    except HubError:
+        raise
     except HfHubHTTPError as error:
         raise explain_refusal(error, repo_id=repo_id, revision=revision) from error
-    except Exception as error:  # whatever the HTTP library of the day raises for a hub that is not there
+    except (HTTPError, OSError) as error:
         raise unreachable(endpoint, error) from error
-    return snapshot_from(repo_id, info)
+    except Exception as error:  # whatever the library makes of an answer that is none
+        raise _senseless(endpoint, error) from error
+    return _keeping(token, repo_id=repo_id, info=info)
+
+
+def _keeping(token: str, *, repo_id: str, info: "ModelInfo") -> HubSnapshot:
+    """What a hub says may be quoted in an error, and a hub knows the token."""
+    try:
+        return snapshot_from(repo_id, info)
+    except HubError as error:
+        if token and token in error.message:
+            raise _hostile(repo_id, "the token of this server") from None
+        raise
 
 
 def explain_refusal(error: Any, *, repo_id: str, revision: str) -> HubError:
@@ -122,6 +145,12 @@ def unreachable(endpoint: str, error: Exception) -> HubError:
     return HubError(message, code="hub_unreachable", is_permanent=False)
 
 
+def _senseless(endpoint: str, error: Exception) -> HubError:
+    kind = type(error).__name__
+    message = f"The Hub at {endpoint} answers, but not with a list of files ({kind}). Is HF_ENDPOINT right?"
+    return HubError(message, code="hub_error", is_permanent=False)
+
+
 def snapshot_from(repo_id: str, info: "ModelInfo") -> HubSnapshot:
     """The checked list. A commit, name, size or hash of the wrong form refuses the whole repo."""
     siblings = info.siblings or []
@@ -136,15 +165,28 @@ def snapshot_from(repo_id: str, info: "ModelInfo") -> HubSnapshot:
     if not any(file.name.endswith(".safetensors") for file in files):
         message = f"{repo_id} has no safetensors weights. Other formats can carry code, or are not supported yet."
         raise HubError(message, code="no_safetensors", is_permanent=True)
-    return HubSnapshot(repo_id=repo_id, commit=commit, files=tuple(files))
+    return HubSnapshot(repo_id=repo_id, commit=commit, files=tuple(files), code=tuple(_find_code(repo_id, siblings)))
+
+
+def _find_code(repo_id: str, siblings: Iterable[Any]) -> Iterator[HubFile]:
+    """What has no usable name or hash is no code that anybody could allow."""
+    for each in islice((each for each in siblings if str(each.rfilename).endswith(".py")), _MAX_CODE_FILES):
+        with suppress(HubError):
+            yield _checked_file(repo_id, each)
 
 
 def _refuse_clashes(repo_id: str, files: list[HubFile]) -> None:
-    """A name is a file or a folder, and a digest is of one content."""
+    """A name is a file or a folder, also where a drive makes no difference between large and small letters, and a
+    digest is of one content."""
     names = {file.name for file in files}
     parents = {str(parent) for name in names for parent in PurePosixPath(name).parents}
     if clash := min(names & parents, default=None):
         raise _hostile(repo_id, f"{clash!r} as a file and as a folder")
+    contents: dict[str, HubFile] = {}
+    for file in files:
+        other = contents.setdefault(file.name.casefold(), file)
+        if other.digest != file.digest:
+            raise _hostile(repo_id, f"{other.name!r} and {file.name!r}, which are one file on many drives")
     if len({file.digest for file in files}) < len({(file.digest, file.size_bytes) for file in files}):
         raise _hostile(repo_id, "one hash for files of different sizes")
 
@@ -154,8 +196,8 @@ def _checked_file(repo_id: str, sibling: Any) -> HubFile:
     digest = sibling.lfs.sha256 if sibling.lfs is not None else sibling.blob_id
     if not _NAME.fullmatch(name) or ".." in name or len(name) > 240:
         raise _hostile(repo_id, f"a file named {name[:80]!r}")
-    if not isinstance(size, int) or not 0 <= size <= _MAX_FILE_BYTES:
-        raise _hostile(repo_id, f"{name} with size {size!r}")
+    if type(size) is not int or not 0 <= size <= _MAX_FILE_BYTES:
+        raise _hostile(repo_id, f"{name} with size {str(size)[:40]}")
     if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         raise _hostile(repo_id, f"{name} with hash {str(digest)[:80]!r}")
     return HubFile(name=name, size_bytes=size, digest=digest)

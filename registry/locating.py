@@ -27,7 +27,7 @@ _IN_WORK = {ModelRegistry.Status.DOWNLOADING, ModelRegistry.Status.MOVING}  # a 
 class LocatedModel:
     """A model that can be loaded. `home` is the repo folder that its row named, `snapshot_path` is where it was found:
     elsewhere, if a move is open and the drive of its home is away. Both absolute; sizes in bytes. `cache_location` and
-    `cache_path` say in which cache it was found."""
+    `cache_path` say in which cache it was found. `code`: the Python files of it that may be run, with their hashes."""
 
     pk: int
     model_name: str
@@ -38,6 +38,7 @@ class LocatedModel:
     serving: ServingSettings
     cache_location: str
     cache_path: str
+    code: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,7 @@ def _located(model: ModelRegistry, *, cache: Cache, revision: RevisionReport) ->
         serving=model.serving_settings,
         cache_location=cache.location,
         cache_path=cache.path,
+        code=tuple(model.code_of(revision.commit).items()),
     )
 
 

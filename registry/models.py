@@ -183,6 +183,9 @@ class ModelRegistry(models.Model):
     )
     damaged = models.JSONField(default=list, blank=True, help_text="Files that are bad: no engine loads them.")
 
+    # The code of its repo that its engine may run, see remote_code.py
+    remote_code = models.JSONField(default=dict, blank=True, editable=False, help_text="One commit, and its files.")
+
     objects = ModelQuerySet.as_manager()
 
     class Meta:
@@ -221,6 +224,10 @@ class ModelRegistry(models.Model):
             preload=self.preload,
             downloads_on_request=self.downloads_on_request,
         )
+
+    def code_of(self, commit: str) -> dict[str, str]:
+        """The files that may be run of a commit, with their hashes; mostly none."""
+        return self.remote_code.get("files", {}) if self.remote_code.get("commit") == commit else {}
 
     def mark(self, status: "ModelRegistry.Status", *, error: str = "", **values: Any) -> None:
         """Writes the state alone, so that nobody's change to another column is lost."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
 from demo.hub import Hub, Span
 from demo.repos import HubFile, HubRepo
@@ -24,7 +24,11 @@ from demo.repos import HubFile, HubRepo
 class Faults:
     """What goes wrong. `cut_after` and `garble` name files; `refuse` maps a file to the statuses of its next answers,
     which carry `retry_after`. `truncate`: the file is shorter than the list says; `declare`: the list says a size, and
-    the file is sent in full; `no_length`: nor does its answer say how long it is. `also_listed` are more names."""
+    the file is sent in full; `no_length`: nor does its answer say how long it is. `also_listed` are more names.
+
+    `lies` replace what the list says of the model, and `lies_of` what it says of a file; `answer` takes the list's
+    place, and `endless` follows it for ever. `detours`: where a file is, or with "" the list, says a redirect. `etag`
+    is every file's."""
 
     rate_bytes_per_second: int | None = None
     cut_after: dict[str, int] = field(default_factory=dict)
@@ -38,6 +42,14 @@ class Faults:
     no_length: bool = False
     no_ranges: bool = False
     also_listed: list[str] = field(default_factory=list)
+    lies: dict[str, Any] = field(default_factory=dict)
+    lies_of: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answer: bytes | None = None
+    answer_status: int = 200
+    answer_headers: dict[str, str] = field(default_factory=dict)
+    endless: bytes = b""
+    detours: dict[str, str] = field(default_factory=dict)
+    etag: str = ""
 
 
 class FaultyHub(Hub):
@@ -48,16 +60,29 @@ class FaultyHub(Hub):
         self.sent_bytes: Counter[str] = Counter()
         self.ranges: list[tuple[str, str]] = []
         self.endpoint = ""
+        self.authorizations: set[str | None] = set()
 
     def find_repo(self, request: Request) -> HubRepo:
         self.requests[f"{request.method} {request.url.path}"] += 1
+        self.authorizations.add(request.headers.get("Authorization"))
         return super().find_repo(request)
 
     def show_model(self, request: Request) -> Response:
         if self.faults.gate_repos:
             headers = {"X-Error-Code": "GatedRepo", "X-Error-Message": "This repo is gated."}
             return JSONResponse({"error": "gated"}, status_code=403, headers=headers)
+        if "" in self.faults.detours:
+            return RedirectResponse(self.faults.detours[""])
+        if (answer := self.faults.answer) is not None:
+            return StreamingResponse(self.say(answer), self.faults.answer_status, headers=self.faults.answer_headers)
         return JSONResponse(self.falsify(json.loads(super().show_model(request).body)))
+
+    async def say(self, answer: bytes) -> AsyncIterator[bytes]:
+        yield answer
+        while self.faults.endless:
+            self.sent_bytes["lists"] += len(self.faults.endless)
+            yield self.faults.endless
+            await asyncio.sleep(0 if len(self.faults.endless) > 1 else 0.1)
 
     def falsify(self, model: dict[str, Any]) -> dict[str, Any]:
         for sibling in model["siblings"]:
@@ -65,12 +90,16 @@ class FaultyHub(Hub):
                 sibling["size"] = self.faults.declare[sibling["rfilename"]]
         small = {"size": 1, "blobId": "a" * 40}
         model["siblings"] += [{"rfilename": name} | small for name in self.faults.also_listed]
-        return model
+        for sibling in model["siblings"]:
+            sibling |= self.faults.lies_of.get(sibling["rfilename"], {})
+        return model | self.faults.lies
 
     async def answer_file(self, request: Request, *, repo: HubRepo, file: HubFile) -> Response:
         statuses = self.faults.refuse.get(file.name, [])
         if statuses and request.method == "GET":
             return Response(status_code=statuses.pop(0), headers={"Retry-After": self.faults.retry_after})
+        if file.name in self.faults.detours:
+            return RedirectResponse(self.faults.detours[file.name])
         self.rate_bytes_per_second = self.faults.rate_bytes_per_second
         if self.faults.no_ranges:
             request.scope["headers"] = [each for each in request.scope["headers"] if each[0] != b"range"]
@@ -79,6 +108,8 @@ class FaultyHub(Hub):
         response = await super().answer_file(request, repo=repo, file=file)
         if self.faults.no_length:
             del response.headers["Content-Length"]
+        if self.faults.etag:
+            response.headers["ETag"] = response.headers["X-Linked-Etag"] = self.faults.etag
         return response
 
     async def read_bytes(self, file: HubFile, *, span: Span) -> AsyncIterator[bytes]:

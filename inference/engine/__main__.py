@@ -1,16 +1,19 @@
-"""`python -m inference.engine`: ties the process to its parent, then opens the socket, then loads the model.
+"""`python -m inference.engine`: ties the process to its parent, gives up what it does not need, opens the socket, and
+loads the model.
 
 With `--standby` it loads nothing yet: it imports the libraries, and waits for its order.
 """
 
 import os
+import socket
 import sys
+from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
 
 from inference.engine.arguments import BadArguments, Order, read_order
 from inference.engine.backend import EngineSettings
-from inference.engine.endings import USAGE, Ending, leave
+from inference.engine.confine import Confinement, limit_memory
+from inference.engine.endings import USAGE, Ending, before_leaving, leave
 from inference.engine.lifeline import die_with_parent, watch_stdin
 from inference.engine.standby import receive_order
 
@@ -36,6 +39,8 @@ def _run(order: Order | None) -> None:
     """Returns when it has been told to end. `order` None: a standby."""
     if not die_with_parent(parent_pid=order.parent_pid if order else None):
         return
+    confinement = Confinement()
+    confinement.shut_in()
     # The libraries read these when they are imported. An engine never asks the internet.
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
@@ -46,14 +51,33 @@ def _run(order: Order | None) -> None:
     from inference.engine.worker import ModelThread
 
     ordered: Future[EngineSettings] = Future()
-    model = ModelThread(ModelLoad(ordered.result, is_standby=order is None), on_ending=leave)
-    model.start()
-    order = order or receive_order(sys.stdin.fileno())
+    load = ModelLoad(ordered.result, is_standby=order is None)
+    model = ModelThread(load, on_ending=leave)
     if order is None:
-        return
+        model.start()
+        order = receive_order(sys.stdin.fileno())
+        if order is None:
+            return
+        listener = _open(order, confinement, settle=load.warmed.wait)
+    else:
+        listener = _open(order, confinement)
+        model.start()
     watch_stdin(on_end=leave)
-    name, path = order.settings.model_name, order.socket_path
-    serve(model, model_name=name, socket_path=path, on_listening=partial(ordered.set_result, order.settings))
+    ordered.set_result(order.settings)
+    serve(model, listener=listener, model_name=order.settings.model_name, exposures=confinement.exposures)
+
+
+def _open(order: Order, confinement: Confinement, *, settle: Callable[[], object] | None = None) -> socket.socket:
+    """The socket lies in a folder of the server's, so it is there before the engine becomes somebody else."""
+    from inference.engine.server import bind
+
+    listener = bind(order.socket_path)
+    before_leaving(order.socket_path.unlink)
+    confinement.become(order.settings.model_path, device=order.settings.device, settle=settle)
+    die_with_parent(parent_pid=None)
+    if order.memory_limit:
+        limit_memory(order.memory_limit)
+    return listener
 
 
 if __name__ == "__main__":

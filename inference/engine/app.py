@@ -26,9 +26,12 @@ _ENCODERS = 2
 
 
 class EngineApp:
-    def __init__(self, backend: Backend, *, model_name: str) -> None:
+    """`exposures`: what is open in its confinement, in sentences."""
+
+    def __init__(self, backend: Backend, *, model_name: str, exposures: Sequence[str] = ()) -> None:
         self._backend = backend
         self._model_name = model_name
+        self._exposures = list(exposures)
         # Templates and tokenizers take milliseconds to a second for a long prompt: too long for the event loop. A
         # template that does not end has one of the threads until it is stopped.
         self._encoder = ThreadPoolExecutor(max_workers=_ENCODERS, thread_name_prefix="encoder")
@@ -47,7 +50,8 @@ class EngineApp:
         state = self._backend.get_state()
         if not isinstance(state, Ready):
             return JSONResponse({"status": "loading"} | asdict(state), status_code=503)
-        return JSONResponse({"status": "ready", "model": self._model_name} | _describe(state))
+        about = {"status": "ready", "model": self._model_name, "exposures": self._exposures}
+        return JSONResponse(about | _describe(state))
 
     async def show_status(self, request: Request) -> Response:
         load = self._backend.get_load()

@@ -1,12 +1,14 @@
 """The engine's words: on the command line, or in the order that a standby gets."""
 
 import argparse
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from cachemgr.digests import DIGEST
 from inference.engine.backend import DEFAULT_PARALLEL_REQUESTS, EngineSettings
 from inference.engine.dtypes import DTYPES
 
@@ -19,9 +21,12 @@ class BadArguments(Exception):
 
 @dataclass(frozen=True)
 class Order:
+    """`memory_limit`: so many bytes may be written to, on top of which a request for memory fails. None: no limit."""
+
     socket_path: Path
     settings: EngineSettings
     parent_pid: int | None = None
+    memory_limit: int | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,7 +37,8 @@ class _Parser(argparse.ArgumentParser):
 def read_order(arguments: Sequence[str]) -> Order:
     """Raises BadArguments."""
     chosen = vars(_make_parser().parse_args(arguments))
-    return Order(chosen.pop("socket"), parent_pid=chosen.pop("parent_pid"), settings=EngineSettings(**chosen))
+    own = {name: chosen.pop(name) for name in ("parent_pid", "memory_limit")}
+    return Order(chosen.pop("socket"), settings=EngineSettings(**chosen), **own)
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -49,7 +55,9 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", type=_device, default="auto", metavar="auto|cpu|cuda|cuda:N|balanced")
     parser.add_argument("--quantization", choices=["none", "8bit", "4bit"], default="none", help="on a GPU only")
     parser.add_argument("--backend", choices=["auto", "generate"], default="auto", help="generate: never in batches")
+    parser.add_argument("--remote-code", type=_code, default={}, metavar="JSON", help="files that may run, with hashes")
     parser.add_argument("--parent-pid", type=_positive, metavar="PID", help="who starts the engine, to be sure")
+    parser.add_argument("--memory-limit", type=_positive, metavar="BYTES", help="more than that it never writes to")
     parser.epilog = "Or: --standby alone, to wait for such words on stdin, a unix socket."
     return parser
 
@@ -64,3 +72,15 @@ def _device(text: str) -> str:
     if not _DEVICE.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r} is none of auto, cpu, cuda, cuda:N, balanced")
     return text
+
+
+def _code(text: str) -> dict[str, str]:
+    try:
+        files = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("it is no JSON") from error
+    if not isinstance(files, dict) or not all(
+        isinstance(each, str) and DIGEST.fullmatch(each) for each in files.values()
+    ):
+        raise argparse.ArgumentTypeError("it is no object of names and hashes")
+    return dict(files)

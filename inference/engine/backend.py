@@ -19,7 +19,8 @@ class LoadError(Exception):
 class EngineSettings:
     """`context_length` None is the model's own, `kv_tokens` None what one context needs, or a little more.
 
-    `dtype`, `device` and `backend` may be `auto`; `quantization` is none, 8bit or 4bit.
+    `dtype`, `device` and `backend` may be `auto`; `quantization` is none, 8bit or 4bit. `remote_code`: the Python files
+    of the model that may be run, with their hashes; mostly none.
     """
 
     model_path: str
@@ -31,6 +32,7 @@ class EngineSettings:
     device: str = "auto"
     quantization: str = "none"
     backend: str = "auto"
+    remote_code: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

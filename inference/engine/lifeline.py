@@ -3,23 +3,21 @@
 The kernel's signal fires when the parent's *thread* that started the engine ends, so that one must live as long.
 """
 
-import ctypes
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
 
-_PR_SET_PDEATHSIG = 1
+from inference.engine import kernel
 
 
 def die_with_parent(*, parent_pid: int | None) -> bool:
-    """Call first, in the main thread. False if the parent is gone already, as far as that can be told: without
-    `parent_pid` one that died before this call is known by its pipe alone."""
+    """Call first, in the main thread, and again after a change of user, which takes it back. False if the parent is
+    gone already, as far as that can be told: without `parent_pid` one that died before this call is known by its pipe
+    alone."""
     expected = os.getppid() if parent_pid is None else parent_pid
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed: this engine could outlive its parent")
+    kernel.die_with_parent(signal.SIGKILL)
     return os.getppid() == expected
 
 

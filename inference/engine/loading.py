@@ -1,23 +1,27 @@
-"""Reads a model from a folder, and only from there: no network, no pickle, no code of the model's author."""
+"""Reads a model from a folder, and only from there: no network, no pickle, no code of the model's author but what its
+owner allowed file by file."""
 
 import importlib.util
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig, dynamic_module_utils
 from transformers.utils import logging
 
 from inference.engine.backend import EngineSettings, LoadError, ModelFacts, Tokenizer
 from inference.engine.dtypes import choose_dtype, read_cpu_flags
+from inference.engine.endings import before_leaving
 from inference.engine.placement import Machine, Placement, place
 from inference.engine.sampling import SamplingDefaults
 from inference.engine.snapshot import read_stored_dtype
 
 _FALLBACK_CONTEXT_LENGTH = 2048
-_SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 _TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 # What of a model's generation_config stays with `generate`; how to sample is ours.
 ONLY_GENERATE_KNOWS = ("begin_suppress_tokens", "bad_words_ids", "no_repeat_ngram_size")
@@ -83,11 +87,13 @@ def load_model(settings: EngineSettings) -> LoadedModel:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     warnings.simplefilter("ignore")
+    if settings.remote_code:
+        _make_room_for_code()
     placement = place(settings, machine=_look_at_machine())
     if placement.device.startswith("cuda"):
         torch.cuda.set_device(placement.device)  # what libraries do on "the" GPU is done on this one
     model = read_weights(settings, placement=placement)
-    tokenizer: Any = AutoTokenizer.from_pretrained(settings.model_path, **_SAFE)
+    tokenizer: Any = AutoTokenizer.from_pretrained(settings.model_path, **_trust(settings))
     tokenizer("A first text, so that no later one changes how the tokenizer is set.")
     given = model.generation_config
     model.generation_config = _keep_what_is_not_sampling(given, tokenizer=tokenizer)
@@ -100,6 +106,18 @@ def load_model(settings: EngineSettings) -> LoadedModel:
         context_length=_choose_context_length(model.config, wanted=settings.context_length),
         placement=placement,
     )
+
+
+def _trust(settings: EngineSettings) -> dict[str, Any]:
+    """No code of the model's author, unless it was allowed file by file: see check_code."""
+    return {"trust_remote_code": bool(settings.remote_code), "local_files_only": True}
+
+
+def _make_room_for_code() -> None:
+    """transformers imports a copy, and an engine has no home to keep one in."""
+    folder = tempfile.mkdtemp(prefix="engine-code-")
+    before_leaving(partial(shutil.rmtree, folder, ignore_errors=True))
+    dynamic_module_utils.HF_MODULES_CACHE = folder  # type: ignore[attr-defined]
 
 
 def _look_at_machine() -> Machine:
@@ -117,7 +135,7 @@ def read_weights(settings: EngineSettings, *, placement: Placement) -> Any:
         quantization_config=_configure_quantization(placement.quantized_bits, dtype=dtype),
         use_safetensors=True,
         output_loading_info=True,
-        **_SAFE,
+        **_trust(settings),
     )
     model, report = loaded
     if missing := sorted(report["missing_keys"]):

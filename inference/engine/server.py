@@ -7,7 +7,7 @@ import signal
 import socket
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -15,7 +15,7 @@ import uvloop
 
 from inference.engine.app import EngineApp
 from inference.engine.backend import Backend
-from inference.engine.endings import before_leaving, leave
+from inference.engine.endings import leave
 
 _BACKLOG = 128
 _GRACE_SECONDS = 1
@@ -30,12 +30,9 @@ class EngineServer(uvicorn.Server):
         yield
 
 
-def serve(backend: Backend, *, model_name: str, socket_path: Path, on_listening: Callable[[], None]) -> None:
+def serve(backend: Backend, *, listener: socket.socket, model_name: str, exposures: Sequence[str] = ()) -> None:
     """Returns after SIGTERM or SIGINT."""
-    listener = bind(socket_path)
-    before_leaving(socket_path.unlink)
-    on_listening()
-    app = EngineApp(backend, model_name=model_name).make_app()
+    app = EngineApp(backend, model_name=model_name, exposures=exposures).make_app()
     config = uvicorn.Config(
         app,
         lifespan="off",

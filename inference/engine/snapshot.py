@@ -1,13 +1,18 @@
 """Looks at a model folder before torch is imported: what cannot load is refused in milliseconds, with the reason."""
 
 import json
+import re
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cachemgr.digests import hash_like
 from inference.engine.backend import LoadError
 
 _TORCH_NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_COUNT = re.compile(r"(num|n)_\w*(layer|expert)\w*|(en|de)coder_layers")
+_MOST_PARTS = 10_000
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -26,6 +31,17 @@ def check_snapshot(model_path: str) -> None:
         raise LoadError(_explain_missing_weights(folder))
     for path in weights:
         _check_weights(path)
+
+
+def check_code(folder: Path, *, allowed: Mapping[str, str]) -> None:
+    """Raises LoadError unless all Python files in it are those that were allowed, by their hashes."""
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder).as_posix()
+        content = path.read_bytes()
+        hasher = hash_like(allowed.get(name, ""), size_bytes=len(content))
+        hasher.update(content)
+        if hasher.hexdigest() != allowed.get(name):
+            raise LoadError(f"{path} is not the code that was allowed for this model. Download it again, or revoke.")
 
 
 def list_weights(model_path: str) -> list[Path]:
@@ -51,10 +67,21 @@ def _check_config(path: Path) -> None:
         config = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise LoadError(f"{path} is missing, so nobody knows what kind of model this is.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LoadError(f"{path} cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise LoadError(f"{path} holds no JSON object.")
+    if absurd := next(_find_absurd(config), None):
+        raise LoadError(f"{path} says {absurd}: no model has so many, and nobody could wait until they are made.")
+
+
+def _find_absurd(config: Mapping[str, Any]) -> Iterator[str]:
+    """Counts of parts that a library would make one by one."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _find_absurd(value)
+        elif isinstance(value, int | float) and _COUNT.fullmatch(name) and not value <= _MOST_PARTS:
+            yield f"{name} = {str(value)[:20]}"
 
 
 def _check_weights(path: Path) -> None:

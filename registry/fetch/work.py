@@ -15,6 +15,7 @@ from registry.fetch.order import Order
 from registry.fetch.progress import Progress, Say
 from registry.fetch.publishing import publish
 from registry.fetch.troubles import GIVES_BACK, explain
+from registry.hub_line import use_strict_line
 
 
 def fetch(order: Order, *, token: str, say: Say) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def _working_in(root: Root, order: Order) -> Iterator[None]:
 def _hub(order: Order, *, token: str) -> Fill:
     from huggingface_hub import hf_hub_url
 
+    use_strict_line(order.endpoint, has_files=True)
     headers = {"Accept-Encoding": "identity"}  # a compressed answer could not be gone on with
     if token:
         headers["Authorization"] = f"Bearer {token}"

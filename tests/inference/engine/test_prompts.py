@@ -137,6 +137,34 @@ def test_a_template_that_nobody_could_stop_is_not_run(tokenizer: Any, template: 
     assert encode(read_completion({"prompt": "Hello"}, model="tiny"), tokenizer=tokenizer)
 
 
+NOSY = [
+    "{% include '/etc/passwd' %}",
+    "{% import '/etc/passwd' as x %}",
+    "{% extends 'secret' %}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+    "{{ messages.__class__ }}{{ messages|attr('__class__')|attr('__base__') }}",
+    "{{ self.__init__.__globals__ }}",
+    "{{ raise_exception.__globals__ }}",
+    "{{ strftime_now.__globals__['__builtins__']['open']('/etc/passwd').read() }}",
+    "{{ namespace.__init__.__builtins__ }}",
+    "{{ '{0.__class__.__init__.__globals__}'.format(messages) }}",
+    "{{ messages.append(1) }}",
+    "{{ config }}{{ request.environ }}{{ lipsum.__globals__ }}",
+]
+
+
+@pytest.mark.parametrize("template", NOSY)
+def test_no_template_reads_a_file_or_gets_hold_of_python(tokenizer: Any, template: str) -> None:
+    """It costs its request, or says nothing worth knowing."""
+    try:
+        said = tokenizer.decode(encode(ask(), tokenizer=tokenizer, template=f"said:{template}"))
+    except BadRequest as refused:
+        assert refused.code == "chat_template_error"
+        said = str(refused)
+    assert not [word for word in ("root:", "<class", "<function", "<module", "uid=", "built-in") if word in said], said
+
+
 @pytest.mark.parametrize(
     "template",
     [
