@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from cachemgr.layout import COMMIT
+from homelab import audit
 from homelab.errors import InvalidValue
 from registry.errors import HubError
 from registry.estimates import ask_hub
@@ -35,6 +36,7 @@ def allow(model: ModelRegistry, *, commit: str) -> Mapping[str, str]:
             f"{model.hf_path} has no Python code at {commit[:12]}: there is nothing to allow.", field="commit"
         )
     _write(model, {"commit": commit, "files": files}, wanted_revision=commit)
+    audit.record_change(model, f"Its engine may run the code of {commit}.")
     logger.warning("The engine of %s may run the code of %s at %s: %s", model, model.hf_path, commit, ", ".join(files))
     return files
 
@@ -42,6 +44,7 @@ def allow(model: ModelRegistry, *, commit: str) -> Mapping[str, str]:
 def revoke(model: ModelRegistry) -> None:
     """From its next load on."""
     _write(model, {}, wanted_revision=model.wanted_revision)
+    audit.record_change(model, "Its engine may run no code of its repo any more.")
     logger.warning("The engine of %s may run no code of %s any more.", model, model.hf_path)
 
 
