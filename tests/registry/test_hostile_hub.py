@@ -83,6 +83,12 @@ def test_a_commit_that_is_none_is_refused(commit, hub, files) -> None:
     assert refused.code == "hub_hostile" and "commit" in refused.message
 
 
+def test_a_hub_that_sends_our_token_back_is_not_quoted(hub, files) -> None:
+    hub.faults.lies["sha"] = TOKEN
+    refused = refusal_of(hub)
+    assert refused.code == "hub_hostile" and TOKEN not in refused.message and "token" in refused.message
+
+
 @pytest.mark.parametrize("size", [-1, 10**30, 10**13 + 1, 1.5, "5", None, True, [], 1e308])
 def test_a_size_that_cannot_be_is_refused(size, hub, files) -> None:
     hub.faults.lies_of["config.json"] = {"size": size}

@@ -1,5 +1,6 @@
 """An engine gives up what it does not need before it reads anything of a model, and says what it could not give up."""
 
+import importlib.util
 import json
 import os
 import resource
@@ -7,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -225,8 +225,14 @@ def system_command(socket_path: Path, *, model_path: Path) -> list[str]:
 
 
 def system_environment() -> dict[str, str]:
-    libraries = f"{PROJECT}:{sysconfig.get_path('purelib')}"
-    return {"PATH": os.environ["PATH"], "PYTHONPATH": libraries, "OMP_NUM_THREADS": "1", "HOME": "/nonexistent"}
+    torch = importlib.util.find_spec("torch")
+    libraries = Path(torch.origin).parents[1]
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": f"{PROJECT}:{libraries}",
+        "OMP_NUM_THREADS": "1",
+        "HOME": "/nonexistent",
+    }
 
 
 # A standby
