@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, PolymorphicProxySerializer, extend_schema
 from rest_framework import generics
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
@@ -28,6 +28,10 @@ from registry.serializers import (
     models_body,
 )
 from registry.work_serializers import ChangedModelSerializer, RegisteredModelSerializer
+
+_REMOVED = PolymorphicProxySerializer(
+    component_name="Removed", serializers=[RemovalSerializer, TrashedRepoSerializer], resource_type_field_name=None
+)
 
 
 def body_of(request: Request) -> dict[str, Any]:
@@ -75,7 +79,7 @@ class ModelView(APIView):
 
     @extend_schema(
         parameters=[RemovalQuestionSerializer],
-        responses={200: RemovalSerializer, 204: None},
+        responses={200: _REMOVED, 204: None},
     )
     def delete(self, request: Request, model_name: str) -> Response:
         """Forgets it. Its files go to the trash of their cache, from where they can come back, or stay where they are.

@@ -205,7 +205,9 @@ def fill(server: Server, folder: Path) -> None:
 
 def tracebacks_of(server: Server) -> int:
     """In the log of its web process, which outlives it."""
-    return (server.data_dir / "logs" / "web.log").read_text(encoding="utf-8").count("Traceback")
+    return (
+        (server.data_dir / "logs" / "web.log").read_text(encoding="utf-8").count("\nTraceback (most recent call last)")
+    )
 
 
 def fuzz(folder: Path, *, count: int, seconds: float, seed_number: int) -> tuple[Tally, Server]:
