@@ -22,6 +22,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from homelab.errors import HomelabError
+from homelab.routes import is_below
 
 logger = logging.getLogger(__name__)
 
@@ -47,15 +48,11 @@ def describe_error(error: HomelabError, *, path: str) -> tuple[int, dict[str, st
     """Status, headers and JSON of an answer that is not DRF's, in the shape of the path's API."""
     wait = getattr(error, "retry_after_seconds", None)
     headers = {"Retry-After": str(wait)} if wait else {}
-    if not is_openai(path):
+    if not is_below(path, "/v1"):
         return error.status, headers, error_body(error.code, error.message, details=error.details)
     headers["x-should-retry"] = "true" if wait else "false"
     param = getattr(error, "param", None)
     return error.status, headers, openai_error_body(error.code, error.message, status=error.status, param=param)
-
-
-def is_openai(path: str) -> bool:
-    return path == "/v1" or path.startswith("/v1/")
 
 
 def answer_exception(error: Exception, context: dict[str, Any]) -> Response:
@@ -193,7 +190,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def answer_plainly(request: HttpRequest, *, status: int, code: str, message: str) -> HttpResponse:
-    if is_openai(request.path):
+    if is_below(request.path, "/v1"):
         return JsonResponse(openai_error_body(code, message, status=status), status=status)
     if request.path.startswith("/api") or "text/html" not in request.headers.get("Accept", ""):
         return JsonResponse(error_body(code, message), status=status)

@@ -12,6 +12,7 @@ from typing import Any
 
 from homelab.api import describe_error
 from homelab.errors import HomelabError
+from homelab.routes import is_below
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -117,10 +118,6 @@ class Body:
 
     def _header(self, wanted: bytes) -> bytes:
         return next((value for name, value in self._headers if name == wanted), b"")
-
-
-def is_below(path: str, *roofs: str) -> bool:
-    return any(path == roof or path.startswith(f"{roof}/") for roof in roofs)
 
 
 def _is_json(content_type: bytes) -> bool:

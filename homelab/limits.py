@@ -4,7 +4,6 @@ The owner's own requests are not counted, but for their streams. Who may come in
 """
 
 import asyncio
-import ipaddress
 import logging
 import math
 import time
@@ -13,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from homelab.addresses import sender_of
 from homelab.bodies import Application, Body, Message, Receive, Scope, Send, refuse
 from homelab.errors import HomelabError
 
@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 WRITE_SECONDS = 60.0
 """How long a client may take to read what fills the buffers between us; then it has left."""
 _MOST_CLIENTS = 10_000
-_IPV6_SITE_BITS = 64
 
 
 class TooManyRequests(HomelabError):
@@ -77,13 +76,10 @@ class Meter:
 
 
 def client_of(scope: Scope) -> str:
-    """Its key, else its address. A site has 2^64 addresses of IPv6, and counts as one."""
+    """Its key, else its address."""
     if key := scope.get("homelab.key"):
         return f"key {key.prefix}"
-    address = str(scope["client"][0]) if scope.get("client") else ""
-    if ":" in address:
-        return str(ipaddress.ip_network((address.partition("%")[0], _IPV6_SITE_BITS), strict=False))
-    return address
+    return sender_of(scope["client"][0]) if scope.get("client") else ""
 
 
 # The door

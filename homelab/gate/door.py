@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 from homelab.errors import HomelabError
 from homelab.gate.proxies import Proxies
-from homelab.gate.request import Application, GateRequest, Receive, Scope, Send, is_below, quote, read_request
+from homelab.gate.request import Application, GateRequest, Receive, Scope, Send, quote, read_request
 from homelab.gate.rules import House, Verdict, Way, judge, opens, refuse
 from homelab.gate.throttle import WrongKeys
+from homelab.routes import is_below
 
 logger = logging.getLogger(__name__)
 

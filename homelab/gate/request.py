@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from homelab.routes import is_below
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -57,10 +59,6 @@ def parse_host(text: str) -> Host | None:
     if match is None:
         return None
     return Host(name=match["name"].lower().removesuffix("."), port=int(match["port"]) if match["port"] else None)
-
-
-def is_below(path: str, *roots: str) -> bool:
-    return any(path == root or path.startswith(f"{root}/") for root in roots)
 
 
 def read_request(scope: Scope) -> GateRequest:

@@ -7,7 +7,8 @@ from urllib.parse import quote as quote_url
 
 from homelab.addresses import is_loopback, parse_address
 from homelab.gate.proxies import is_forwarding
-from homelab.gate.request import GateRequest, Host, is_below, parse_host, quote
+from homelab.gate.request import GateRequest, Host, parse_host, quote
+from homelab.routes import is_below
 
 ADMIN = "admin"
 LOGIN_PATH = "/login"
