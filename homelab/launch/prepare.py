@@ -1,5 +1,6 @@
 """The database and the system checks, before any process starts."""
 
+import logging
 import os
 
 import django
@@ -21,6 +22,7 @@ def prepare_database() -> None:
     users_umask = os.umask(0o077)
     try:
         django.setup()
+        logging.getLogger().setLevel(logging.WARNING)  # the start says in sentences what it does
         call_command("migrate", verbosity=0, interactive=False)
     except Error as error:
         raise CannotStart(f"The database cannot be prepared: {error}. Look at DATABASE_URL and DATA_DIR.") from error
