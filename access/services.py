@@ -1,7 +1,7 @@
 """Keys are made, rotated and revoked here, whichever door asks. A key itself is told once, to whoever made it."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def revoke(key: ApiKey) -> None:
         audit.record_change(key, "Revoked.")
 
 
-def change(key: ApiKey, *, fields: Iterable[str]) -> None:
+def change(key: ApiKey, *, fields: Collection[str]) -> None:
     """Saves what somebody typed into these columns."""
     with transaction.atomic():
         key.save(update_fields=list(fields))

@@ -21,11 +21,12 @@ from rest_framework.fields import get_error_detail
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from homelab.errors import HomelabError
+from homelab.errors import Conflict, HomelabError, openai_type
 from homelab.routes import is_below
 
 logger = logging.getLogger(__name__)
 
+_CONFLICT_SECONDS = 2
 ERROR_ANSWERS = {
     "4XX": "The request is refused, and the code says why.",
     "5XX": "It cannot be done now, for the reason that the code names: a drive is away (503), the database does not "
@@ -39,20 +40,27 @@ def error_body(code: str, message: str, *, details: dict[str, Any] | None = None
 
 def openai_error_body(code: str, message: str, *, status: int, param: str | None = None) -> dict[str, Any]:
     """The shape that OpenAI's clients read, for every answer under `/v1`."""
-    kind = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
-    default = "invalid_request_error" if status < 500 else "server_error"
-    return {"error": {"message": message, "type": kind.get(status, default), "param": param, "code": code}}
+    return {"error": {"message": message, "type": openai_type(status), "param": param, "code": code}}
 
 
 def describe_error(error: HomelabError, *, path: str) -> tuple[int, dict[str, str], dict[str, Any]]:
     """Status, headers and JSON of an answer that is not DRF's, in the shape of the path's API."""
+    if is_below(path, "/v1"):
+        return _describe_for_openai(error)
     wait = getattr(error, "retry_after_seconds", None)
     headers = {"Retry-After": str(wait)} if wait else {}
-    if not is_below(path, "/v1"):
-        return error.status, headers, error_body(error.code, error.message, details=error.details)
-    headers["x-should-retry"] = "true" if wait else "false"
+    return error.status, headers, error_body(error.code, error.message, details=error.details)
+
+
+def _describe_for_openai(error: HomelabError) -> tuple[int, dict[str, str], dict[str, Any]]:
+    """OpenAI's clients try 408, 409, 429 and 5xx again by themselves: they are told where that cannot help, and when it
+    may. A conflict is somebody else's work on the same files, which ends: for them, a wait."""
+    is_conflict = isinstance(error, Conflict)
+    status = 503 if is_conflict else error.status
+    wait = _CONFLICT_SECONDS if is_conflict else getattr(error, "retry_after_seconds", None)
+    headers = {"Retry-After": str(wait), "x-should-retry": "true"} if wait else {"x-should-retry": "false"}
     param = getattr(error, "param", None)
-    return error.status, headers, openai_error_body(error.code, error.message, status=error.status, param=param)
+    return status, headers, openai_error_body(error.code, error.message, status=status, param=param)
 
 
 def answer_exception(error: Exception, context: dict[str, Any]) -> Response:

@@ -235,15 +235,9 @@ def _handed_on(body: bytes, receive: Receive) -> Receive:
 
 
 async def refuse(error: HomelabError, *, scope: Scope, body: Body, send: Send) -> None:
-    """Answers at once, in the shape of the path's API."""
+    """Answers at once, in the shape of the path's API. Then what is left of the body is let go by: a connection that is
+    cut before may lose the answer."""
     status, headers, content = describe_error(error, path=scope["path"])
-    await send_refusal(status, headers, content=content, body=body, send=send)
-
-
-async def send_refusal(
-    status: int, headers: Mapping[str, str], *, content: Mapping[str, Any], body: Body, send: Send
-) -> None:
-    """JSON, and then what is left of the body is let go by: a connection that is cut before may lose the answer."""
     encoded = json.dumps(content).encode()
     about = {"content-type": "application/json", "content-length": str(len(encoded)), **headers}
     about["x-content-type-options"] = "nosniff"

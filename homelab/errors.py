@@ -16,6 +16,12 @@ class HomelabError(Exception):
         self.details = dict(details or {})
 
 
+def openai_type(status: int) -> str:
+    """The word of OpenAI's API for an error with this HTTP status."""
+    kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+    return kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
+
+
 class InvalidValue(HomelabError):
     """A value of the request is not acceptable: `field` says which one."""
 

@@ -61,11 +61,11 @@ class ServedModelAdmin(UsedModelAdmin):
             self._unload(request, model)
 
     def _load(self, request: HttpRequest, model: ModelRegistry) -> None:
-        with_sentence(request, lambda: _load(request, model.model_name), done=str)
+        with_sentence(request, lambda: _load(request, model), done=str)
 
     def _unload(self, request: HttpRequest, model: ModelRegistry) -> None:
         done = f"{model} is not in memory any more."
-        with_sentence(request, lambda: unload(model.model_name, pool=pool_of(request)), done=done)
+        with_sentence(request, lambda: unload(model, pool=pool_of(request)), done=done)
 
 
 def _with_presence(fields: Sequence[str]) -> tuple[str, ...]:
@@ -74,10 +74,10 @@ def _with_presence(fields: Sequence[str]) -> tuple[str, ...]:
     return *fields[:at], "presence", *fields[at:]
 
 
-def _load(request: HttpRequest, name: str) -> str:
+def _load(request: HttpRequest, model: ModelRegistry) -> str:
     """Waits as long as somebody looks at a page that does nothing; the load goes on by itself."""
     try:
-        load(name, pool=pool_of(request), wait_seconds=_PATIENT_SECONDS)
+        load(model, pool=pool_of(request), wait_seconds=_PATIENT_SECONDS)
     except TimeoutError:
-        return f"{name} is being loaded."
-    return f"{name} is loaded."
+        return f"{model} is being loaded."
+    return f"{model} is loaded."

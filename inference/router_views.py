@@ -10,6 +10,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from inference.services import begin_to_load, describe_servable, list_servable, pool_of, unload
+from registry.models import ModelRegistry
+from registry.services import get_model
 from registry.views import body_of
 
 
@@ -21,10 +23,10 @@ class RouterAnswerSerializer(serializers.Serializer[Any]):
     success = serializers.BooleanField()
 
 
-def _asked_model(request: Request) -> str:
+def _asked_model(request: Request) -> ModelRegistry:
     asked = RouterQuestionSerializer(data=body_of(request))
     asked.is_valid(raise_exception=True)
-    return str(asked.validated_data["model"])
+    return get_model(asked.validated_data["model"])
 
 
 class RouterModelsView(APIView):

@@ -13,7 +13,6 @@ from inference.pool import EnginePool
 from inference.slots import Slot
 from inference.stages import Stage
 from registry.models import ModelRegistry
-from registry.services import get_model
 
 STATUSES = ("loaded", "loading", "leaving", "unloaded", "failed")
 
@@ -29,29 +28,28 @@ def pool_of(request: Any) -> EnginePool:
 # By hand
 
 
-def load(name: str, *, pool: EnginePool, wait_seconds: float | None = None) -> Slot:
+def load(model: ModelRegistry, *, pool: EnginePool, wait_seconds: float | None = None) -> Slot:
     """Waits until it is in memory; the load goes on after a TimeoutError. Raises what `pool.load` raises."""
-    return async_to_sync(_load)(_asked_for(name), pool, wait_seconds)
+    _note_wish(model)
+    return async_to_sync(_load)(model.model_name, pool, wait_seconds)
 
 
-def begin_to_load(name: str, *, pool: EnginePool) -> None:
+def begin_to_load(model: ModelRegistry, *, pool: EnginePool) -> None:
     """Raises what `pool.find` raises."""
-    async_to_sync(pool.find)(_asked_for(name), is_by_hand=True)
+    _note_wish(model)
+    async_to_sync(pool.find)(model.model_name, is_by_hand=True)
 
 
-def unload(name: str, *, pool: EnginePool, by_force: bool = False) -> bool:
-    """False when it was not loaded. Raises UnknownModel, ModelBusy."""
-    model = get_model(name)
+def unload(model: ModelRegistry, *, pool: EnginePool, by_force: bool = False) -> bool:
+    """False when it was not loaded. Raises ModelBusy."""
     was_loaded = async_to_sync(pool.unload)(model.model_name, by_force=by_force)
     if was_loaded:
         audit.record_change(model, f"Taken out of memory by hand{', by force' if by_force else ''}.")
     return was_loaded
 
 
-def _asked_for(name: str) -> str:
-    model = get_model(name)
+def _note_wish(model: ModelRegistry) -> None:
     audit.record_change(model, "A load into memory was asked for by hand.")
-    return model.model_name
 
 
 async def _load(name: str, pool: EnginePool, wait_seconds: float | None) -> Slot:

@@ -91,7 +91,7 @@ class LoadView(APIView):
     @extend_schema(request=None, responses=PresenceSerializer)
     def post(self, request: Request, model_name: str) -> Response:
         pool = pool_of(request)
-        return Response(describe_slot(load(model_name, pool=pool), pool=pool))
+        return Response(describe_slot(load(get_model(model_name), pool=pool), pool=pool))
 
 
 class UnloadView(APIView):
@@ -106,5 +106,5 @@ class UnloadView(APIView):
         asked = UnloadQuestionSerializer(data=body_of(request) | request.query_params.dict())
         asked.is_valid(raise_exception=True)
         model, pool = get_model(model_name), pool_of(request)
-        was_loaded = unload(model.model_name, pool=pool, by_force=asked.validated_data["force"])
+        was_loaded = unload(model, pool=pool, by_force=asked.validated_data["force"])
         return Response({"model": model.model_name, "status": "unloaded", "was_loaded": was_loaded})

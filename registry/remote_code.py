@@ -5,6 +5,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
+from django.db import transaction
+
 from cachemgr.layout import COMMIT
 from homelab import audit
 from homelab.errors import InvalidValue
@@ -35,22 +37,28 @@ def allow(model: ModelRegistry, *, commit: str) -> Mapping[str, str]:
         raise InvalidValue(
             f"{model.hf_path} has no Python code at {commit[:12]}: there is nothing to allow.", field="commit"
         )
-    _write(model, {"commit": commit, "files": files}, wanted_revision=commit)
-    audit.record_change(model, f"Its engine may run the code of {commit}.")
+    _write(
+        model,
+        {"commit": commit, "files": files},
+        wanted_revision=commit,
+        sentence=f"Its engine may run the code of {commit}.",
+    )
     logger.warning("The engine of %s may run the code of %s at %s: %s", model, model.hf_path, commit, ", ".join(files))
     return files
 
 
 def revoke(model: ModelRegistry) -> None:
     """From its next load on."""
-    _write(model, {}, wanted_revision=model.wanted_revision)
-    audit.record_change(model, "Its engine may run no code of its repo any more.")
+    sentence = "Its engine may run no code of its repo any more."
+    _write(model, {}, wanted_revision=model.wanted_revision, sentence=sentence)
     logger.warning("The engine of %s may run no code of %s any more.", model, model.hf_path)
 
 
-def _write(model: ModelRegistry, allowed: dict[str, object], *, wanted_revision: str) -> None:
+def _write(model: ModelRegistry, allowed: dict[str, object], *, wanted_revision: str, sentence: str) -> None:
     model.remote_code, model.wanted_revision = allowed, wanted_revision
-    ModelRegistry.objects.filter(pk=model.pk).update(remote_code=allowed, wanted_revision=wanted_revision)
+    with transaction.atomic():
+        ModelRegistry.objects.filter(pk=model.pk).update(remote_code=allowed, wanted_revision=wanted_revision)
+        audit.record_change(model, sentence)
 
 
 def add_code(model: ModelRegistry, snapshot: HubSnapshot) -> HubSnapshot:

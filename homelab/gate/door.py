@@ -5,7 +5,7 @@ import logging
 import time
 from typing import Any, Protocol
 
-from homelab.errors import HomelabError
+from homelab.errors import HomelabError, openai_type
 from homelab.gate.proxies import Proxies
 from homelab.gate.request import Application, GateRequest, Receive, Scope, Send, quote, read_request
 from homelab.gate.rules import House, Verdict, Way, judge, opens, refuse
@@ -15,12 +15,6 @@ from homelab.routes import is_below
 logger = logging.getLogger(__name__)
 
 _CLOSED_FOR_POLICY = 1008
-_OPENAI_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    429: "rate_limit_error",
-}
 _SECRETS = frozenset({b"authorization", b"cookie"})
 _INVALID = "This key is not valid here: it is unknown, revoked or expired. manage.py apikey list shows which are valid."
 
@@ -143,7 +137,7 @@ async def send_refusal(verdict: Verdict, *, path: str, ways_in: list[str], send:
         "details": {"ways_in": ways_in},
     }
     if is_below(path, "/v1"):
-        error |= {"type": _OPENAI_TYPES.get(verdict.status, "server_error"), "param": None}
+        error |= {"type": openai_type(verdict.status), "param": None}
     body = b"" if verdict.location else json.dumps({"error": error}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += _more_headers(verdict)

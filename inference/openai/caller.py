@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from homelab.bodies import Body, Receive, Scope, Send, parse_body, send_refusal
+from homelab.bodies import Body, Receive, Scope, Send, parse_body, refuse
+from homelab.errors import HomelabError
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ class Caller:
 
     # What it gets
 
-    async def refuse(self, content: Mapping[str, Any], *, status: int, headers: Mapping[str, str]) -> None:
-        await send_refusal(status, headers, content=content, body=self.body, send=self._send)
+    async def refuse(self, error: HomelabError) -> None:
+        await refuse(error, scope=self.scope, body=self.body, send=self._send)
 
     async def answer(self, body: bytes, *, status: int, headers: Mapping[str, str]) -> None:
         """JSON."""

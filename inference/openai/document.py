@@ -3,7 +3,7 @@
 from typing import Any
 
 from homelab.api import ERROR_ANSWERS
-from inference.openai.schema import MAX_STOPS, ROLES
+from inference.openai.schema import MAX_STOPS, NUMBERS, ROLES, WHOLE_NUMBERS
 
 Json = dict[str, Any]
 
@@ -101,18 +101,10 @@ _SERVABLE: Json = {
     "status": {"type": "object", "additionalProperties": {}},
 }
 _OPTIONS: Json = {
-    "max_tokens": _whole(1, 10**18),
-    "max_completion_tokens": _whole(1, 10**18),
-    "temperature": _number(0, 2),
-    "top_p": _number(0, 1),
-    "top_k": _whole(-1, 10**6),
-    "seed": _whole(-(2**63), 2**63 - 1),
-    "n": _whole(1, 8),
-    "presence_penalty": _number(-2, 2),
-    "frequency_penalty": _number(-2, 2),
+    **{name: _whole(*limits) for name, limits in WHOLE_NUMBERS.items()},
+    **{name: _number(*limits) for name, limits in NUMBERS.items()},
     "stop": {"nullable": True, "oneOf": [_NAME, _STOPS]},
     "stream": {"type": "boolean", "nullable": True},
-    "logprobs": {"nullable": True, "oneOf": [{"type": "boolean"}, _whole(0, 20)]},
-    "top_logprobs": _whole(0, 20),
+    "logprobs": {"nullable": True, "oneOf": [{"type": "boolean"}, _whole(*WHOLE_NUMBERS["top_logprobs"])]},
     "keep_alive": {"description": "How long it stays in memory: 10m, seconds, 0 or -1.", "type": "string"},
 }

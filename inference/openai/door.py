@@ -17,7 +17,7 @@ from homelab.database import outside_requests
 from homelab.errors import HomelabError
 from homelab.owner import acts_as_owner, may_call
 from inference.openai.caller import Caller
-from inference.openai.errors import DATABASE_AWAY, DatabaseAway, MethodNotAllowed, error_event, headers_of, status_of
+from inference.openai.errors import DATABASE_AWAY, DatabaseAway, MethodNotAllowed
 from inference.openai.relay import Exchange
 from inference.openai.schema import Generation, parse_chat, parse_completion
 from inference.pool import EnginePool
@@ -46,13 +46,13 @@ class Door:
         except CallerLeft:
             return
         except HomelabError as error:
-            await _refuse(error, caller)
+            await caller.refuse(error)
         except DatabaseError:
             logger.exception("The database failed in %s", scope["path"])
-            await _refuse(DatabaseAway(DATABASE_AWAY), caller)
+            await caller.refuse(DatabaseAway(DATABASE_AWAY))
         except Exception:
             logger.exception("Unexpected error in %s", scope["path"])
-            await _refuse(HomelabError(_INTERNAL), caller)
+            await caller.refuse(HomelabError(_INTERNAL))
 
     async def _let_in(self, caller: Caller, pool: EnginePool) -> None:
         path = caller.scope["path"]
@@ -97,7 +97,3 @@ async def _work_while_connected(work: Coroutine[Any, Any, None], caller: Caller)
         working.cancel()
         leaving.cancel()
         await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _refuse(error: HomelabError, caller: Caller) -> None:
-    await caller.refuse(error_event(error), status=status_of(error), headers=headers_of(error))

@@ -1,15 +1,13 @@
-"""Any error as an OpenAI client reads it. The clients try 408, 409, 429 and 5xx again by themselves: they are told
-where that cannot help, and when it may."""
+"""Any error as an OpenAI client reads it."""
 
 from typing import Any
 
 from django.http import JsonResponse
 
-from homelab.api import openai_error_body
-from homelab.errors import Conflict, HomelabError
+from homelab.api import describe_error
+from homelab.errors import HomelabError
 
 DATABASE_AWAY = "The database does not answer now: it is locked, full or away. Try again in a few seconds."
-_CONFLICT_SECONDS = 2
 
 
 class MethodNotAllowed(HomelabError):
@@ -24,18 +22,10 @@ class DatabaseAway(HomelabError):
 
 
 def error_response(error: HomelabError) -> JsonResponse:
-    return JsonResponse(error_event(error), status=status_of(error), headers=headers_of(error))
+    status, headers, content = describe_error(error, path="/v1")
+    return JsonResponse(content, status=status, headers=headers)
 
 
 def error_event(error: HomelabError) -> dict[str, Any]:
-    return openai_error_body(error.code, error.message, status=status_of(error), param=getattr(error, "param", None))
-
-
-def status_of(error: HomelabError) -> int:
-    """A conflict is somebody else's work on the same files, which ends: for a client of the gateway, a wait."""
-    return 503 if isinstance(error, Conflict) else error.status
-
-
-def headers_of(error: HomelabError) -> dict[str, str]:
-    wait = _CONFLICT_SECONDS if isinstance(error, Conflict) else getattr(error, "retry_after_seconds", None)
-    return {"Retry-After": str(wait), "x-should-retry": "true"} if wait else {"x-should-retry": "false"}
+    _, _, content = describe_error(error, path="/v1")
+    return content

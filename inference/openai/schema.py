@@ -17,6 +17,23 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_STOPS = 16
 _MAX_PARTS = 10_000
 
+# The least and the most of each field. The document of the API has them from here.
+WHOLE_NUMBERS = {
+    "max_tokens": (1, 10**18),
+    "max_completion_tokens": (1, 10**18),
+    "top_k": (-1, 10**6),
+    "seed": (-(2**63), 2**63 - 1),
+    "n": (1, 8),
+    "top_logprobs": (0, 20),
+}
+NUMBERS = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "repetition_penalty": (0.01, 10),
+}
+
 Check = Callable[[str, Any], Any]
 
 
@@ -141,7 +158,7 @@ def _whole(minimum: int, maximum: int) -> Check:
 
 def _capped_tokens(name: str, value: Any) -> int:
     """Any large number of tokens means as many as the context holds."""
-    return min(_MAX_TOKENS, int(_whole(1, 10**18)(name, value)))
+    return min(_MAX_TOKENS, int(_whole(*WHOLE_NUMBERS["max_tokens"])(name, value)))
 
 
 def _boolean(name: str, value: Any) -> bool:
@@ -169,26 +186,21 @@ def _stream_options(name: str, value: Any) -> dict[str, bool]:
 
 def _logprobs(name: str, value: Any) -> bool | int:
     """A flag in a chat, a number of alternatives in a completion."""
-    return value if isinstance(value, bool) else int(_whole(0, 20)(name, value))
+    return value if isinstance(value, bool) else int(_whole(*WHOLE_NUMBERS["top_logprobs"])(name, value))
 
 
-_FIELDS: dict[str, Check] = {
-    "max_tokens": _capped_tokens,
-    "max_completion_tokens": _capped_tokens,
-    "temperature": _number(0, 2),
-    "top_p": _number(0, 1),
-    "top_k": _whole(-1, 10**6),
-    "seed": _whole(-(2**63), 2**63 - 1),
-    "n": _whole(1, 8),
-    "presence_penalty": _number(-2, 2),
-    "frequency_penalty": _number(-2, 2),
-    "repetition_penalty": _number(0.01, 10),
-    "stop": _stops,
-    "stream": _boolean,
-    "stream_options": _stream_options,
-    "logprobs": _logprobs,
-    "top_logprobs": _whole(0, 20),
-}
+_FIELDS: dict[str, Check] = (
+    {name: _whole(*limits) for name, limits in WHOLE_NUMBERS.items()}
+    | {name: _number(*limits) for name, limits in NUMBERS.items()}
+    | {
+        "max_tokens": _capped_tokens,
+        "max_completion_tokens": _capped_tokens,
+        "stop": _stops,
+        "stream": _boolean,
+        "stream_options": _stream_options,
+        "logprobs": _logprobs,
+    }
+)
 
 
 def _keep_alive(body: Mapping[str, Any]) -> float | None:

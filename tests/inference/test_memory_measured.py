@@ -5,7 +5,7 @@ What is measured is the largest resident set from the first answer on: weights t
 
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from inference.memory import Choices, Device, MemoryPlan, plan_memory
 from tests.inference.engine.conftest import Engine, start_engine
 
 GB = 10**9
-SAMPLE_SECONDS = 0.02
+SAMPLE_SECONDS = 0.01
 LLAMA = {"hidden_size": 512, "intermediate_size": 1408, "num_attention_heads": 8, "tie_word_embeddings": False}
 SHAPES = {
     "a wide vocabulary": {
@@ -63,9 +63,9 @@ def make_llama(folder: Path, *, shape: dict[str, int], dtype: str = "float32", d
 
 @dataclass
 class Meter:
-    """The largest resident set of a process while the block lasts, in bytes."""
+    """The most that `read` answers while the block lasts, in bytes."""
 
-    pid: int
+    read: Callable[[], int]
     peak_bytes: int = 0
     _done: threading.Event = field(default_factory=threading.Event)
 
@@ -80,9 +80,8 @@ class Meter:
             thread.join()
 
     def _watch(self) -> None:
-        process = psutil.Process(self.pid)
         while not self._done.wait(SAMPLE_SECONDS):
-            self.peak_bytes = max(self.peak_bytes, process.memory_info().rss)
+            self.peak_bytes = max(self.peak_bytes, self.read())
 
 
 def fill_cache(engine: Engine, plan: MemoryPlan, *, vocab_size: int) -> None:
@@ -115,7 +114,8 @@ def test_an_engine_takes_what_its_plan_says(name: str, tmp_path: Path) -> None:
     plan = plan_for(tmp_path, parallel_requests=PARALLEL_REQUESTS[name])
     with start_engine(tmp_path, *arguments_of(plan)) as engine:
         said = engine.client.get("/health").json()["memory"]["cpu"]
-        meter = Meter(engine.process.pid)
+        process = psutil.Process(engine.process.pid)
+        meter = Meter(lambda: process.memory_info().rss)
         with meter.running():
             fill_cache(engine, plan, vocab_size=shape["vocab_size"])
     share = plan.shares["cpu"]

@@ -5,10 +5,8 @@ The engine's own tests run there too: `ENGINE_DEVICE=cuda:0 script/test tests/in
 
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,10 @@ from inference.engine.endings import OUT_OF_MEMORY
 from inference.facts import read_facts
 from inference.memory import Choices, MemoryPlan, plan_memory
 from tests.inference.engine.conftest import Engine, start_engine, wait_until
-from tests.inference.test_memory_measured import arguments_of, fill_cache, make_llama
+from tests.inference.test_memory_measured import Meter, arguments_of, fill_cache, make_llama
 
 pytestmark = pytest.mark.skipif(len(read_devices()) == 1, reason="there is no GPU that torch can use")
 
-SAMPLE_SECONDS = 0.01
 MB = 10**6
 LARGE = {"hidden_size": 2048, "intermediate_size": 8192, "num_attention_heads": 32}
 SHAPES: dict[str, dict[str, Any]] = {
@@ -42,30 +39,14 @@ def count_used() -> int:
     return gpu.total_bytes - gpu.free_bytes
 
 
-@dataclass
-class Meter:
-    """The most that was used of the GPU beyond what was used before, in bytes."""
+def meter_gpu() -> Meter:
+    """Of what is used beyond what was used before."""
+    before_bytes = count_used()
+    return Meter(lambda: count_used() - before_bytes)
 
-    before_bytes: int = field(default_factory=count_used)
-    peak_bytes: int = 0
-    _done: threading.Event = field(default_factory=threading.Event)
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._done.set()
-            thread.join()
-
-    def _watch(self) -> None:
-        while not self._done.wait(SAMPLE_SECONDS):
-            self.peak_bytes = max(self.peak_bytes, count_used() - self.before_bytes)
-
-    def is_all_back(self) -> bool:
-        return count_used() - self.before_bytes < 50 * MB
+def is_all_back(meter: Meter) -> bool:
+    return meter.read() < 50 * MB
 
 
 @contextmanager
@@ -104,7 +85,7 @@ def test_the_first_gpu_is_that_of_nvidia_smi() -> None:
 def test_an_engine_takes_of_the_gpu_what_its_plan_says(name: str, tmp_path: Path) -> None:
     make_on_gpu(tmp_path, name=name)
     plan = plan_for(tmp_path)
-    meter = Meter()
+    meter = meter_gpu()
     with meter.running(), on_gpu(tmp_path, *arguments_of(plan)) as engine:
         said = engine.client.get("/health").json()
         fill_cache(engine, plan, vocab_size=SHAPES[name]["vocab_size"])
@@ -115,14 +96,14 @@ def test_an_engine_takes_of_the_gpu_what_its_plan_says(name: str, tmp_path: Path
     assert said["memory"]["cuda:0"]["weights_bytes"] == pytest.approx(share.weights_bytes, rel=0.001)
     assert meter.peak_bytes == pytest.approx(share.total_bytes, rel=0.1)
     assert host_bytes < plan.shares["cpu"].total_bytes
-    wait_until(meter.is_all_back)
+    wait_until(lambda: is_all_back(meter))
 
 
 @pytest.mark.parametrize("quantization", ["8bit", "4bit"])
 def test_quantized_weights_take_what_the_plan_says(billion: Path, quantization: str) -> None:
     pytest.importorskip("bitsandbytes")
     plan = plan_for(billion, quantization=quantization)
-    meter = Meter()
+    meter = meter_gpu()
     with meter.running(), on_gpu(billion, *arguments_of(plan), "--quantization", quantization) as engine:
         said = engine.client.get("/health").json()
         fill_cache(engine, plan, vocab_size=SHAPES["a billion parameters"]["vocab_size"])
@@ -133,11 +114,11 @@ def test_quantized_weights_take_what_the_plan_says(billion: Path, quantization: 
 
 
 def test_a_killed_engine_gives_the_gpu_back(billion: Path) -> None:
-    meter = Meter()
+    meter = meter_gpu()
     with on_gpu(billion) as engine:
-        assert not meter.is_all_back()
+        assert not is_all_back(meter)
         engine.process.send_signal(signal.SIGKILL)
-        wait_until(meter.is_all_back)
+        wait_until(lambda: is_all_back(meter))
 
 
 @pytest.fixture
