@@ -1,5 +1,6 @@
 """The admin of what belongs to no app: the history of who did what."""
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -37,14 +38,22 @@ class AuditedAdmin(ModelAdmin):
 class HistoryAdmin(LookOnlyAdmin):
     """Also of what is removed by now, and has no page of its own any more."""
 
-    list_display = ("action_time", "user", "kind", "object_repr", "message")
+    list_display = ("when", "user", "kind", "name", "message")
     list_filter = ("content_type",)
     list_select_related = ("user", "content_type")
     search_fields = ("object_repr", "change_message")
 
+    @display(description="When", ordering="action_time")
+    def when(self, obj: LogEntry) -> datetime:
+        return obj.action_time
+
     @display(description="Kind")
     def kind(self, obj: LogEntry) -> str:
         return obj.content_type.name if obj.content_type else ""
+
+    @display(description="Name", ordering="object_repr")
+    def name(self, obj: LogEntry) -> str:
+        return obj.object_repr
 
     @display(description="What")
     def message(self, obj: LogEntry) -> str:
