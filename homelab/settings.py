@@ -136,6 +136,7 @@ INSTALLED_APPS = [
     "cachemgr",
     "registry",
     "inference",
+    "web",
 ]
 
 MIDDLEWARE = [

@@ -7,21 +7,16 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from cachemgr.clean_page import clean_page
-from cachemgr.pages import settings_page
-
 
 def health(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"status": "ok"})
 
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="settings-page"), name="home"),
     path("favicon.ico", RedirectView.as_view(url=static("homelab/icon.svg"))),
     path("health", health, name="health"),
     path("", include("access.urls")),
-    path("settings", admin.site.admin_view(settings_page), name="settings-page"),
-    path("settings/clean", admin.site.admin_view(clean_page), name="clean-page"),
+    path("", include("web.urls")),
     path("admin/", admin.site.urls),
     path("api/cache/", include("cachemgr.urls")),
     path("api/", include("inference.urls")),

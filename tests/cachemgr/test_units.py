@@ -1,6 +1,10 @@
 """Sizes and times for people."""
 
+from datetime import timedelta
+
 import pytest
+from django.template import Context, Template
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,3 +41,15 @@ def test_a_size_never_shows_four_digits_and_is_off_by_five_percent_at_most(size_
 )  # fmt: skip
 def test_a_time_is_written_as_one_says_it(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+def test_a_moment_is_said_relative_to_now_with_the_exact_one_on_hover() -> None:
+    moment = timezone.now() - timedelta(minutes=3)
+    text = Template("{% load units %}{% when moment %}").render(Context({"moment": moment}))
+    assert text.endswith(">3 min ago</time>")
+    assert f'title="{moment:%Y-%m-%d %H:%M:%S} UTC"' in text
+    assert f'datetime="{moment.isoformat()}"' in text
+
+
+def test_what_never_was_is_said_in_the_words_of_the_page() -> None:
+    assert Template('{% load units %}{% when None never="not yet" %}').render(Context()) == "not yet"
