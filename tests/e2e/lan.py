@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from tests.cachemgr.conftest import run_or_skip
 
 BOX, PHONE = "10.77.0.1", "10.77.0.2"
+STRANGER = "10.77.0.3"
+"""Another address of the phone: whoever is slowed for what it did there slows no other test."""
 _CLONE_NEWNET = 0x40000000
 _PATIENCE_SECONDS = 120
 Result = TypeVar("Result")
@@ -32,14 +35,26 @@ class Host:
         return self.thread.submit(work).result(_PATIENCE_SECONDS)
 
     def ask(self, method: str, url: str, **options: Any) -> requests.Response:
-        """Reads no body but a refusal's, so that a stream that never ends is no wait; follows no redirect."""
+        """Reads no body but a refusal's, so that a stream that never ends is no wait; follows no redirect. `source` is
+        the address to ask from, where the host has several."""
         return self.do(lambda: _ask(method, url, **options))
 
 
-def _ask(method: str, url: str, **options: Any) -> requests.Response:
+class _FromAddress(HTTPAdapter):
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, source_address=(self.address, 0), **options)
+
+
+def _ask(method: str, url: str, *, source: str = "", **options: Any) -> requests.Response:
     options = {"timeout": 30, "allow_redirects": False} | options
     with requests.Session() as session:
         session.trust_env = False
+        if source:
+            session.mount(url.partition("//")[0] + "//", _FromAddress(source))
         with session.request(method, url, stream=True, **options) as answer:
             if "event-stream" not in answer.headers.get("Content-Type", ""):
                 assert answer.content is not None
@@ -72,6 +87,7 @@ def make_lan() -> Iterator[tuple[Host, Host]]:
         for host, end in zip(hosts, ends, strict=True):
             _ip("-n", host.name, "address", "add", f"{host.address}/24", "dev", end)
             _ip("-n", host.name, "link", "set", end, "up")
+        _ip("-n", hosts[1].name, "address", "add", f"{STRANGER}/24", "dev", ends[1])
         yield hosts[0], hosts[1]
 
 
