@@ -15,6 +15,7 @@ from homelab.beat import beat_schedule
 from homelab.env import Reader, load_env_file, wrong
 from homelab.protection import *  # noqa: F403  (settings of Django and its libraries that no environment changes)
 from homelab.protection import silenced_checks
+from homelab.static_files import is_collected, storages
 
 django_stubs_ext.monkeypatch()  # ModelForm[...] and the like, at run time too
 
@@ -143,6 +144,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
+    "homelab.compression.CompressedPages",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -271,10 +273,13 @@ USE_I18N = False
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "static"
+STATIC_ROOT = BASE_DIR / ".static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-SERVESTATIC_USE_FINDERS = True
+_STATIC_IS_COLLECTED = is_collected(STATIC_ROOT, sources=BASE_DIR / "static")
+SERVESTATIC_USE_FINDERS = not _STATIC_IS_COLLECTED
 SERVESTATIC_AUTOREFRESH = False
+STORAGES = storages(is_collected=_STATIC_IS_COLLECTED)
+SERVESTATIC_USE_BROTLI = SERVESTATIC_USE_ZSTD = False  # gzip needs no other package, and is near enough
 
 LOGGING = {
     "version": 1,
