@@ -61,6 +61,7 @@ def _runtime_folder(data_dir: Path) -> Path:
 # Where things are
 DATA_DIR = _private_folder(env.path("DATA_DIR", BASE_DIR / "data"))
 RUNTIME_DIR = _runtime_folder(DATA_DIR)
+OWNERS_SOCKET = RUNTIME_DIR / "web.sock"
 HOST = env.text("HOST", "127.0.0.1")
 PORT = env.integer("PORT", 8000, minimum=1, maximum=65535)
 

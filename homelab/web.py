@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import h11
 import psutil
@@ -78,6 +79,19 @@ def _bind(family: socket.AddressFamily, address: str, *, port: int) -> socket.so
     except OSError as error:
         sock.close()
         raise CannotListen(explain(error, address, port=port)) from error
+    return sock
+
+
+def bind_owners_socket(path: Path) -> socket.socket:
+    """The shell's way in, whatever HOST, HTTPS and LOCAL_TRUST say: who may open it may read the server's data, too."""
+    path.unlink(missing_ok=True)  # of a server that was killed: none runs, for the port is ours
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(str(path))
+        path.chmod(0o600)
+    except OSError as error:
+        sock.close()
+        raise CannotListen(f"The socket {path} cannot be made: {error.strerror}. Correct DATA_DIR.") from error
     return sock
 
 
@@ -184,7 +198,7 @@ def server_config(app: Application | str = "homelab.asgi:application", *, reload
 def serve(*, reload: bool) -> int:
     from homelab import settings  # a wrong value is raised here, where main() turns it into a sentence
 
-    sockets = bind_sockets(settings.HOST, port=settings.PORT)
+    sockets = [*bind_sockets(settings.HOST, port=settings.PORT), bind_owners_socket(settings.OWNERS_SOCKET)]
     server = uvicorn.Server(server_config(reload=reload))
     if reload:
         ChangeReload(server.config, target=server.run, sockets=sockets).run()

@@ -10,8 +10,6 @@ from django.conf import settings
 
 from homelab.errors import HomelabError
 
-_HERE = {"127.0.0.1", "::1", "0.0.0.0", "::"}  # noqa: S104  (compared, not bound)
-
 
 class ServerRefused(HomelabError):
     code = "server_refused"
@@ -49,11 +47,9 @@ def _text_of(event: dict[str, Any]) -> str:
 
 
 def _client() -> httpx2.Client:
-    host = "localhost" if settings.HOST in _HERE else settings.HOST
-    host = f"[{host}]" if ":" in host else host
-    return httpx2.Client(
-        base_url=f"http://{host}:{settings.PORT}", timeout=httpx2.Timeout(None, connect=5.0), trust_env=False
-    )
+    """By the socket that only the owner of the server's data may open: it wants no key, wherever the server listens."""
+    transport = httpx2.HTTPTransport(uds=str(settings.OWNERS_SOCKET))
+    return httpx2.Client(base_url="http://localhost", timeout=httpx2.Timeout(None, connect=5.0), transport=transport)
 
 
 @contextmanager
@@ -61,9 +57,10 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except httpx2.ConnectError as error:
-        raise ServerDown(f"No server answers on port {settings.PORT}. Start it with script/server.") from error
+        message = f"No server answers at {settings.OWNERS_SOCKET} ({error})."
+        raise ServerDown(f"{message} Start it with script/server, as the same user.") from error
     except httpx2.TransportError as error:
-        raise ServerDown(f"The server on port {settings.PORT} went away in the middle of its answer.") from error
+        raise ServerDown("The server went away in the middle of its answer.") from error
 
 
 def _refusal(content: bytes) -> ServerRefused:

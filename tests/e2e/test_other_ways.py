@@ -60,17 +60,20 @@ def test_without_local_trust_programs_send_a_key(tmp_path: Path) -> None:
         assert (wrong.status_code, wrong.json()["error"]["code"]) == (401, "invalid_api_key")
 
 
+def test_the_shell_of_the_owner_needs_no_key_even_then(tmp_path: Path) -> None:
+    with running_server(tmp_path, LOCAL_TRUST="off", HTTPS="on") as server:
+        answer = run_command("unload", "nobody", folder=tmp_path, port=server.port)
+    assert "There is no model named 'nobody'" in answer.stderr, answer
+
+
 def make_account(folder: Path, *, port: int) -> None:
     """As the README says: `manage.py createsuperuser`."""
+    words = ("createsuperuser", "--noinput", "--username", "ada", "--email", "ada@example.org")
+    made = run_command(*words, folder=folder, port=port)
+    assert made.returncode == 0, made.stderr
+
+
+def run_command(*words: str, folder: Path, port: int) -> subprocess.CompletedProcess[str]:
     environment = make_environment(folder, port=port, LOCAL_TRUST="off", DJANGO_SUPERUSER_PASSWORD="correct horse")
-    command = [
-        sys.executable,
-        "manage.py",
-        "createsuperuser",
-        "--noinput",
-        "--username",
-        "ada",
-        "--email",
-        "ada@example.org",
-    ]
-    subprocess.run(command, cwd=PROJECT, env=environment, check=True, capture_output=True)
+    command = [sys.executable, "manage.py", *words]
+    return subprocess.run(command, cwd=PROJECT, env=environment, check=False, capture_output=True, text=True)

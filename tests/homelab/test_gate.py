@@ -46,6 +46,13 @@ def test_a_unix_socket_is_local() -> None:
     assert judge(GateRequest(method="GET", headers=(HOST,), is_unix_socket=True), house=HOUSE).is_local
 
 
+def test_the_owners_socket_opens_all_where_the_machine_is_not_trusted() -> None:
+    distrustful = House(trusts_local=False)
+    assert judge(GateRequest(method="GET", headers=(HOST,), is_unix_socket=True), house=distrustful).is_local
+    passed_on = GateRequest(method="GET", headers=(HOST, ("x-forwarded-for", "1.2.3.4")), is_unix_socket=True)
+    assert not judge(passed_on, house=distrustful).is_local
+
+
 def test_what_is_no_address_is_no_loopback() -> None:
     assert not is_loopback("localhost")
 
