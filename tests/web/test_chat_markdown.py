@@ -124,15 +124,50 @@ def test_a_code_block_grows_while_its_fence_is_open_and_keeps_its_place(page: Pa
     assert kept
 
 
-TEXT = Path(__file__).resolve().parents[2].joinpath("README.md").read_text()
+MIXED = """# Title
+
+A paragraph with *two*
+lines, and `code`.
+
+Setext
+======
+- a
+
+- b
+
+  c
+    - d
+
+1. x\r
+2. y\r
+\r
+> quote
+lazy
+
+```py
+def f():
+
+    return 1
+```
+| a | b |
+|---|---|
+| 1 | 2 |
+
+<b>html</b>
+
+    indented
+
+***
+
+The *end"""
 
 
 @pytest.mark.parametrize("step", [1, 7, 64])
 def test_a_text_that_grows_ends_as_one_that_is_whole(page: Page, step: int) -> None:
-    text = TEXT[:6000] + "\n\n- a\n\n- b\n\n  c\n\n1. x\r\n2. y\r\n\r\nEnd [r] here\n\n[r]: https://r.example\n"
-    whole = show(page, text)
-    grown = show(page, text, step=step)
-    assert grown[0] == whole[0] and 'href="https://r.example"' in whole[0]
+    for text in (MIXED, MIXED * 2, f"See [r].\n\n{MIXED}*\n\n[r]: https://r.example\n"):
+        whole, grown = show(page, text), show(page, text, step=step)
+        assert grown[0] == whole[0]
+    assert 'href="https://r.example"' in grown[0]
 
 
 def test_whole_blocks_are_told_once(page: Page) -> None:
