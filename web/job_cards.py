@@ -108,7 +108,7 @@ def make_card(job: Job) -> JobCard:
         model_pk=job.model_id,
         places=_places(job),
         state=_sign(job),
-        percent=job.percent if job.is_open and job.bytes_total else None,
+        percent=job.percent if _has_bar(job) else None,
         facts=facts_of(job) if job.is_open else "",
         trouble="" if job.is_open else job.error_message,
         advice=_ADVICE.get(job.error_code) if job.state != State.DONE else None,
@@ -123,6 +123,11 @@ def make_card(job: Job) -> JobCard:
         moments=tuple(_moments(job)),
         kept=tuple(job.kept),
     )
+
+
+def _has_bar(job: Job) -> bool:
+    """It runs or did run, and it is known how much there is to do."""
+    return job.is_open and job.bytes_total > 0 and (job.state == State.RUNNING or job.bytes_done > 0)
 
 
 def _sign(job: Job) -> Sign:

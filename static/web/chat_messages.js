@@ -148,6 +148,7 @@ export function statsWords(stats) {
   if (stats.tokens) words.push(`${stats.isExact ? "" : "about "}${stats.tokens} ${stats.tokens === 1 ? "token" : "tokens"}`);
   if (stats.perSecond) words.push(`${stats.perSecond.toFixed(1)} tokens/s`);
   if (stats.firstSeconds) words.push(`first after ${stats.firstSeconds.toFixed(1)} s`);
+  if (stats.end === "stop" && !stats.firstSeconds) words.push("it ended without a word");
   if (stats.end === "stopped") words.push("stopped");
   if (stats.end === "length") words.push("cut at the longest answer");
   return words.join(" · ");

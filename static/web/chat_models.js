@@ -68,6 +68,7 @@ export class Models {
     const chosen = this.choices.find(({ name }) => name === this.name);
     byId("chat-model-name").textContent = this.name || "No model";
     byId("chat-model-state").textContent = chosen ? wordsFor(chosen, presence) : "none is ready";
+    byId("chat-model").title = byId("chat-model-state").textContent;
     byId("chat-model-dot").dataset.status = presence.status;
     if (byId("chat-models").matches(":popover-open")) this.list();
     showUnready(byId("chat-none-list"), this.choices);

@@ -44,10 +44,15 @@ export function fit(chats) {
   });
 }
 
+function titleOf(text) {
+  const line = text.trim().replace(/\s+/g, " ");
+  return line.length > TITLE_CHARACTERS ? `${line.slice(0, TITLE_CHARACTERS).trimEnd()}…` : line;
+}
+
 // An answer that never began is not kept.
 export function keepChat({ messages, ...chat }) {
   const said = messages.filter(({ content }) => content);
-  const title = (said[0]?.content ?? "").trim().slice(0, TITLE_CHARACTERS);
+  const title = titleOf(said[0]?.content ?? "");
   const chats = fit([{ ...chat, title, messages: said }, ...listChats().filter((other) => other.id !== chat.id)].sort((a, b) => b.at - a.at));
   return write(CHATS, chats) || write(CHATS, chats.slice(0, Math.ceil(chats.length / 2)));
 }

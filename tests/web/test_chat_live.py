@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from demo.tiny_model import make_tiny_llama
 from tests.e2e.server import Server, running_server, wait_for
+from tests.factories import loadable_files, write_hub_repo
 from tests.hub import FaultyHub
 from tests.web.chromium import DARK, DESK, ELSEWHERE, PHONE, fits, needs_chromium, quiet_page, running_chromium
 
@@ -20,6 +21,7 @@ DONE = re.compile(r"\d+ tokens? · [\d.]+ tokens/s · first after [\d.]+ s")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
     folder = tmp_path_factory.mktemp("hub")
     make_tiny_llama(folder / "demo" / "tiny-llama")
+    write_hub_repo(folder, "org/large", files=loadable_files(weights=20_000_000))
     with FaultyHub(folder).serve() as running:
         yield running
 
@@ -253,10 +255,10 @@ def test_a_job_appears_moves_ends_and_is_tried_again_without_a_reload(
     page.goto("/jobs")
     page.evaluate("window.isSame = true")
     hub.faults.rate_bytes_per_second = 4_000_000
-    register(page, "walker", cache_location="secondary")
+    register(page, "walker", hf_path="org/large", cache_location="secondary")
     assert page.request.post("/api/models/walker/download").ok
     job = page.locator("#open-jobs .job", has_text="walker")
-    expect(job.locator(".job-facts")).to_have_text(re.compile(r"downloading: .* of 22.4 MB"), timeout=15_000)
+    expect(job.locator(".job-facts")).to_have_text(re.compile(r"downloading: .* of 20.0 MB"), timeout=15_000)
     job.locator("summary").click()
     before = job.locator("progress").get_attribute("value")
     expect(job.locator("progress")).not_to_have_attribute("value", before or "", timeout=15_000)

@@ -49,11 +49,7 @@ def make_ended(count: int, **values) -> list[Job]:
 
 def test_without_jobs_it_says_so(browser) -> None:
     page = page_of(browser)
-    assert (
-        "Nothing runs or waits." in page
-        and "No job has ended yet." in page
-        and "jobs-filter" not in page
-    )
+    assert "Nothing runs or waits." in page and "No job has ended yet." in page and "jobs-filter" not in page
     assert "/admin/registry/job/" in page
 
 
