@@ -250,6 +250,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && run !== null && !document.querySelector("[popover]:popover-open")) stop();
 });
 document.addEventListener("scroll", noteScroll, { passive: true });
+new ResizeObserver(followEnd).observe(log);
 document.addEventListener("visibilitychange", () => document.hidden && keep());
 for (const button of document.querySelectorAll("[data-copies]")) {
   button.addEventListener("click", () => copyFrom(button, byId(button.dataset.copies).textContent));

@@ -150,6 +150,6 @@ export function statsWords(stats) {
   if (stats.firstSeconds) words.push(`first after ${stats.firstSeconds.toFixed(1)} s`);
   if (stats.end === "stop" && !stats.firstSeconds) words.push("it ended without a word");
   if (stats.end === "stopped") words.push("stopped");
-  if (stats.end === "length") words.push("cut at the longest answer");
+  if (stats.end === "length") words.push("ended at its limit of tokens");
   return words.join(" · ");
 }

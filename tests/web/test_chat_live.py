@@ -145,7 +145,7 @@ def test_settings_go_with_the_question_and_wrong_ones_are_refused_in_place(page:
     assert body["messages"] == [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hello"}]
     assert (body["temperature"], body["top_k"], body["max_tokens"], body["stop"]) == (0.5, 5, 3, ["END", "STOP"])
     assert "top_p" not in body and "seed" not in body
-    expect(page.locator(".chat-stats")).to_contain_text("cut at the longest answer", timeout=60_000)
+    expect(page.locator(".chat-stats")).to_contain_text("ended at its limit of tokens", timeout=60_000)
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("Temperature").fill("9")
     page.keyboard.press("Escape")

@@ -77,7 +77,7 @@ HOSTILE = [
     "<!-- <img src=x onerror=1> --> <![CDATA[x]]> <?php 1 ?>",
 ]
 ALLOWED = """() => [...document.querySelectorAll("#place *")].filter((each) =>
-    !"P H4 H5 H6 UL OL LI STRONG EM DEL CODE PRE DIV SPAN BR HR BLOCKQUOTE TABLE THEAD TBODY TR TH TD A".split(" ").includes(each.tagName)
+    !"P H3 H4 H5 H6 UL OL LI STRONG EM DEL CODE PRE DIV SPAN BR HR BLOCKQUOTE TABLE THEAD TBODY TR TH TD A".split(" ").includes(each.tagName)
     || [...each.attributes].some(({ name }) => !["class", "href", "title", "target", "rel", "start", "tabindex", "style"].includes(name))
     || (each.tagName === "A" && !/^(https?|mailto):/.test(each.getAttribute("href")))
     || (each.tagName === "A" && each.href.startsWith("http://page.example"))).map((each) => each.outerHTML)"""
@@ -98,7 +98,7 @@ def test_markdown_is_shown_as_it_is_meant(page: Page) -> None:
         page, "# Title\n\nSome *em*, **strong**, `a<b` and ~~no~~.\nNext\n\n3. x\n4. y\n   - [x] z\n\n---\n"
     )
     assert html == (
-        "<h4>Title</h4><p>Some <em>em</em>, <strong>strong</strong>, <code>a&lt;b</code> and <del>no</del>.<br>Next</p>"
+        "<h3>Title</h3><p>Some <em>em</em>, <strong>strong</strong>, <code>a&lt;b</code> and <del>no</del>.<br>Next</p>"
         '<ol start="3"><li>x</li><li>y<ul><li>☑ z</li></ul></li></ol><hr>'
     )
     html, _, _ = show(page, "[a](https://a.example) <https://b.example>\n\n| h | r |\n|:-|-:|\n| 1 | **2** |")
