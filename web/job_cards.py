@@ -167,12 +167,13 @@ def _may_repair(job: Job) -> bool:
 def _details(job: Job) -> list[tuple[str, str]]:
     """What stands behind "Details", without the times and without what is empty."""
     seconds = _seconds(job)
+    average = job.bytes_done / seconds if seconds and job.attempt <= 1 else 0  # later ones go on where others ended
     facts = {
         "Job": str(job.pk),
         "Repo": job.hf_path,
         "Bytes": f"{format_bytes(job.bytes_done)} of {format_bytes(job.bytes_total)}" if job.bytes_total else "",
         "Took": format_duration(seconds) if seconds is not None else "",
-        "On average": f"{format_bytes(job.bytes_done / seconds)}/s" if seconds and job.bytes_done else "",
+        "On average": f"{format_bytes(average)}/s" if average else "",
         "Attempts": str(job.attempt) if job.attempt else "",
         "Error code": job.error_code,
     }
