@@ -20,7 +20,7 @@ from registry.services import find_job, model_of
 from web.job_cards import KINDS, make_card
 
 PAGE_SIZE = 50
-_MOST_OPEN = 200
+MOST_OPEN = 200
 _NUMBER = 2**63 - 1
 _ENDED = [(state.value, state.label) for state in Job.State if state not in Job.OPEN]
 _KINDS = [(kind.value, sign.words) for kind, sign in KINDS.items()]
@@ -62,7 +62,7 @@ class JobFilter(forms.Form):
 def jobs_page(request: HttpRequest) -> HttpResponse:
     """`part`: "open" or "all" is the list alone, for the page's script."""
     asked, part = JobFilter(request.GET), request.GET.get("part")
-    context = {"filter": asked, "query": asked.query(), "part": part, "open": _open(asked)}
+    context = {"filter": asked, "query": asked.query(), "part": part, "open": _open(asked), "most_open": MOST_OPEN}
     if part != "open":
         context |= _ended(asked)
     if part in {"open", "all"}:
@@ -73,7 +73,7 @@ def jobs_page(request: HttpRequest) -> HttpResponse:
 def _open(asked: JobFilter) -> list[Any]:
     """Those that run first, then in the order in which they have their turn."""
     found = asked.narrow(Job.objects.for_display().open()).order_by("-state", "pk")
-    return [make_card(job) for job in found[:_MOST_OPEN]]
+    return [make_card(job) for job in found[:MOST_OPEN]]
 
 
 def _ended(asked: JobFilter) -> dict[str, Any]:

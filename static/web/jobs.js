@@ -65,6 +65,10 @@ listen("/api/jobs/events", {
 
 // Buttons
 
+const MESSAGE_MS = 10_000;
+const messages = document.getElementById("job-messages");
+let clearing = 0;
+
 document.addEventListener("submit", async (event) => {
   if (!event.target.matches(".job form")) return;
   event.preventDefault();
@@ -73,6 +77,8 @@ document.addEventListener("submit", async (event) => {
   button.setAttribute("aria-busy", "true");
   try {
     await take(await fetch(address(new URL(form.action).pathname, "all"), { method: "POST", body: new FormData(form) }));
+    clearTimeout(clearing);
+    clearing = setTimeout(() => messages.replaceChildren(), MESSAGE_MS);
   } catch {
     lost.hidden = false;
   }

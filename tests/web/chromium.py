@@ -59,3 +59,10 @@ def _is_outside(url: str, *, host: str) -> bool:
 def fits(page: Page) -> bool:
     """Nothing is wider than the screen."""
     return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
+
+
+def register(page: Page, name: str, **values: Any) -> None:
+    """A model that is not downloaded."""
+    body = {"model_name": name, "hf_path": "demo/tiny-llama", "cache_location": "primary", "estimated_size_mb": 23}
+    answer = page.request.post("/api/models", data=body | values)
+    assert answer.ok, answer.text()

@@ -10,9 +10,20 @@ from demo.tiny_model import make_tiny_llama
 from tests.e2e.server import Server, running_server, wait_for
 from tests.factories import loadable_files, write_hub_repo
 from tests.hub import FaultyHub
-from tests.web.chromium import DARK, DESK, ELSEWHERE, PHONE, fits, needs_chromium, quiet_page, running_chromium
+from tests.web.chromium import (
+    DARK,
+    DESK,
+    ELSEWHERE,
+    PHONE,
+    fits,
+    needs_chromium,
+    quiet_page,
+    register,
+    running_chromium,
+)
 
 pytestmark = needs_chromium
+expect.set_options(timeout=20_000)
 
 DONE = re.compile(r"\d+ tokens? · [\d.]+ tokens/s · first after [\d.]+ s")
 
@@ -44,12 +55,6 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, server: Server) -> Iterator[Page]:
     with quiet_page(browser, port=server.port) as page:
         yield page
-
-
-def register(page: Page, name: str, **values) -> None:
-    body = {"model_name": name, "hf_path": "demo/tiny-llama", "cache_location": "primary", "estimated_size_mb": 23}
-    answer = page.request.post("/api/models", data=body | values)
-    assert answer.ok, answer.text()
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +277,22 @@ def test_a_job_appears_moves_ends_and_is_tried_again_without_a_reload(
     expect(page.locator("#ended-jobs .job", has_text="walker").first).to_contain_text("Done", timeout=30_000)
     assert page.evaluate("window.isSame")
     expect(page.locator("#jobs-lost")).to_be_hidden()
+
+
+@pytest.mark.parametrize("answer", [{"status": 503}, None], ids=["refused", "cut"])
+def test_a_lost_stream_is_said_and_comes_back(browser: Browser, server: Server, answer: dict | None) -> None:
+    """Not a quiet page, either."""
+
+    def lose(route: Route) -> None:
+        route.fulfill(**answer) if answer else route.abort()
+
+    with browser.new_context(base_url=f"http://localhost:{server.port}") as context:
+        page = context.new_page()
+        page.route("**/api/jobs/events", lose)
+        page.goto("/jobs")
+        expect(page.get_by_text("Connection lost, trying again.")).to_be_visible()
+        page.unroute("**/api/jobs/events")
+        expect(page.get_by_text("Connection lost, trying again.")).to_be_hidden()
 
 
 @pytest.mark.parametrize("device", [PHONE, DARK], ids=["phone", "dark"])
