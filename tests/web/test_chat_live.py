@@ -10,17 +10,7 @@ from demo.tiny_model import make_tiny_llama
 from tests.e2e.server import Server, running_server, wait_for
 from tests.factories import loadable_files, write_hub_repo
 from tests.hub import FaultyHub
-from tests.web.chromium import (
-    DARK,
-    DESK,
-    ELSEWHERE,
-    PHONE,
-    fits,
-    needs_chromium,
-    quiet_page,
-    register,
-    running_chromium,
-)
+from tests.web.chromium import DARK, ELSEWHERE, PHONE, fits, needs_chromium, quiet_page, register, running_chromium
 
 pytestmark = needs_chromium
 expect.set_options(timeout=20_000)
@@ -235,7 +225,7 @@ def test_a_signed_in_browser_of_another_device_chats_and_sees_jobs_too(
     browser: Browser, server: Server, tiny: str
 ) -> None:
     key = (server.data_dir / "first-api-key").read_text().strip()
-    with quiet_page(browser, port=server.port, host=ELSEWHERE, **DESK) as page:
+    with quiet_page(browser, port=server.port, host=ELSEWHERE) as page:
         page.goto("/chat")
         page.get_by_label("Or an admin key").fill(key)
         page.get_by_role("button", name="Sign in with the key").click()
