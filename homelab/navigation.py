@@ -21,7 +21,8 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "title": "",
             "items": [
                 _item("Models", "deployed_code", "admin:registry_modelregistry_changelist"),
-                _item("Jobs", "sync", "admin:registry_job_changelist"),
+                _item("Chat", "forum", "chat-page"),
+                _item("Jobs", "sync", "jobs-page"),
                 _item("Settings", "tune", "settings-page"),
                 _item("Clean up", "delete_sweep", "clean-page"),
                 _item("Trash", "delete", "admin:cachemgr_trashedrepo_changelist"),

@@ -21,6 +21,7 @@ from homelab.admin import AuditedAdmin
 from homelab.errors import HomelabError
 from registry import changes, checkups, jobs, remote_code, removal_page, services, serving
 from registry.forms import RegisterModelForm
+from registry.job_words import facts_of
 from registry.models import Job, ModelRegistry
 
 _MODEL_COLORS = {
@@ -287,7 +288,7 @@ def progress_bar(job: Job) -> SafeString:
         job.pk,
         str(job.is_open).lower(),
         job.percent,
-        f"{job.stage or job.state}: {format_bytes(job.bytes_done)} of {format_bytes(job.bytes_total)}",
+        facts_of(job),
     )
 
 

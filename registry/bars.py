@@ -5,19 +5,18 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Collection
 
-from django.utils import timezone
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from cachemgr.units import format_bytes, format_duration
+from cachemgr.units import format_bytes
 from homelab.shell import ShellCommand
 from registry import jobs
 from registry.download_plan import DownloadPlan, FilePlan
 from registry.download_serializers import DownloadPlanSerializer
 from registry.job_serializers import JobSerializer
+from registry.job_words import facts_of
 from registry.models import Job
-from registry.tidying import describe_kept
 
 LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 4.0
@@ -47,37 +46,6 @@ class JobBars:
         color = _COLORS.get(Job.State(job.state))
         shown = f"[{color}]{facts}[/{color}]" if color else facts
         self.progress.update(self._lines[job.pk], description=name, completed=job.percent, facts=shown)
-
-
-def facts_of(job: Job) -> str:
-    """How the job is, in a line: "copying: 1.2 GB of 3.0 GB, 120 MB/s, 15 s left"."""
-    if job.state == Job.State.RUNNING:
-        return ", ".join(_running(job))
-    if job.state == Job.State.QUEUED:
-        return _waiting(job)
-    return _ended(job)
-
-
-def _running(job: Job) -> list[str]:
-    stage = "ending" if job.shall_end else job.stage or "starting"
-    facts = [f"{stage}: {format_bytes(job.bytes_done)} of {format_bytes(job.bytes_total)}"]
-    if job.rate:
-        facts.append(f"{format_bytes(job.rate)}/s")
-    if job.eta_seconds is not None:
-        facts.append(f"{format_duration(job.eta_seconds)} left")
-    return facts if job.attempt <= 1 else [*facts, f"attempt {job.attempt}"]
-
-
-def _waiting(job: Job) -> str:
-    seconds = (job.not_before - timezone.now()).total_seconds()
-    if seconds > 0:
-        return f"waits {format_duration(seconds)}: {job.error_message}"
-    return "ending" if job.shall_end else "waits for its turn"
-
-
-def _ended(job: Job) -> str:
-    facts = f"{job.state}: {job.error_message}" if job.error_message else str(job.state)
-    return f"{facts}; {describe_kept(job.kept)}" if job.kept else facts
 
 
 def follow_job(job: Job, *, console: Console, is_hidden: bool) -> Job:

@@ -29,12 +29,20 @@ class JobQuerySet(models.QuerySet["Job"]):
     def running(self) -> Self:
         return self.filter(state=Job.State.RUNNING)
 
+    def ended(self) -> Self:
+        return self.exclude(state__in=Job.OPEN)
+
+    def naming(self, text: str) -> Self:
+        """Those with it in the name of their model, now or when they began, or of its repo."""
+        of_model = Q(model_name__icontains=text) | Q(model__model_name__icontains=text)
+        return self.filter(of_model | Q(hf_path__icontains=text))
+
     def for_display(self) -> Self:
         return self.select_related("model", "source", "target", "trashed")
 
     def outdated(self) -> Self:
         """Ended so long ago that nobody needs them as history."""
-        return self.exclude(state__in=Job.OPEN).filter(finished_at__lt=timezone.now() - KEPT_FOR)
+        return self.ended().filter(finished_at__lt=timezone.now() - KEPT_FOR)
 
     def ask_to_end(self) -> int:
         """Whoever runs them hears of it; those that wait are due, to clean up."""

@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 from rest_framework import serializers
 
+from registry.job_words import facts_of
 from registry.models import Job, ModelRegistry
 from registry.serializers import CachePlaceSerializer, TextField
 from registry.services import get_model
@@ -13,7 +14,8 @@ from registry.services import get_model
 class JobSerializer(serializers.ModelSerializer[Job]):
     """`model` is a name: of a removed model the one that it had. `committed`: the model is in its new place already.
     `kept`: files that a move left at its source, because they are not what was moved. `trash`: what a removal put into
-    the trash, as long as it can come back from there. `not_before`: a queued job waits until then."""
+    the trash, as long as it can come back from there. `not_before`: a queued job waits until then. `summary`: how
+    it is, in a line for people."""
 
     model = serializers.CharField(source="title")
     source = CachePlaceSerializer(allow_null=True)  # type: ignore[assignment]  # DRF takes fields off the class
@@ -23,6 +25,7 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     rate_bytes_per_second = serializers.IntegerField(source="rate")
     kept = serializers.ListField(child=serializers.CharField())
     trash = serializers.IntegerField(allow_null=True)
+    summary = serializers.SerializerMethodField()
 
     class Meta:
         model = Job
@@ -48,11 +51,15 @@ class JobSerializer(serializers.ModelSerializer[Job]):
             "trash",
             "error_code",
             "error_message",
+            "summary",
             "created_at",
             "started_at",
             "finished_at",
             "updated_at",
         ]
+
+    def get_summary(self, job: Job) -> str:
+        return facts_of(job)
 
 
 class JobQuestionSerializer(serializers.Serializer[Any]):

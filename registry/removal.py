@@ -15,7 +15,7 @@ from django.db import transaction
 from cachemgr import locks, monitor, trash
 from cachemgr import services as caches
 from cachemgr.chores import Weight, weigh
-from cachemgr.errors import ErrandFailed, RepoBusy
+from cachemgr.errors import ErrandFailed, NotInTrash, RepoBusy
 from cachemgr.layout import repo_folder
 from cachemgr.models import Cache, TrashedRepo
 from cachemgr.recovery import recover_cache
@@ -166,6 +166,14 @@ def end_work(*, instance: ModelRegistry, **_: Any) -> None:
     """Receives Django's `pre_delete`. Our doors refuse a model with open work; past them, whoever does it is told to
     end."""
     Job.objects.open().filter(model=instance).exclude(kind=Job.Kind.REMOVE).ask_to_end()
+
+
+def undo(job: Job) -> None:
+    """Puts back what it put into the trash, and the model into the registry. Raises NotInTrash, and what
+    `trash.restore` raises."""
+    if job.trash is None:
+        raise NotInTrash(f"What job {job.pk} removed is not in the trash any more.")
+    trash.restore(trash.find_entry(job.trash))
 
 
 # What the trash tells

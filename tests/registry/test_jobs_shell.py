@@ -14,7 +14,8 @@ from django.utils import timezone
 from rich.console import Console
 
 from registry import bars, jobs, services
-from registry.bars import facts_of, follow_job
+from registry.bars import follow_job
+from registry.job_words import facts_of
 from registry.models import Job, ModelRegistry
 
 pytestmark = pytest.mark.django_db
@@ -42,8 +43,8 @@ def test_each_job_is_a_line_with_its_bar_and_how_it_goes_on(job) -> None:
     ("values", "facts"),
     [
         ({}, "waits for its turn"),
-        ({"state": "running", "attempt": 3}, "starting: 0 B of 0 B, attempt 3"),
-        ({"state": "running", "cancel_requested": True, "stage": "copying"}, "ending: 0 B of 0 B"),
+        ({"state": "running", "attempt": 3}, "starting, attempt 3"),
+        ({"state": "running", "cancel_requested": True, "stage": "copying"}, "ending"),
         ({"cancel_requested": True}, "ending"),
         ({"not_before": 30, "error_message": "The Hub is busy."}, "waits 30 s: The Hub is busy."),
         ({"state": "failed", "error_message": "No [room]."}, "failed: No [room]."),

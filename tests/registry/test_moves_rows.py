@@ -14,9 +14,9 @@ from cachemgr.models import Cache, CachedRepo
 from cachemgr.monitor import measure_cache, measure_caches
 from homelab.owner import owner_account
 from registry import checkups, jobs, moves, removal
-from registry.bars import facts_of
 from registry.errors import JobOpen, NotNow
 from registry.job_serializers import JobSerializer
+from registry.job_words import facts_of
 from registry.models import Job, ModelRegistry
 from tests.registry.downloading import run
 from tests.registry.test_moves import FOLDER, REPO, far, files_of, model  # noqa: F401  (fixtures)

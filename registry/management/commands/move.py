@@ -4,7 +4,8 @@ from typing import Any
 
 from cachemgr.units import format_bytes, format_duration
 from registry import moves, services
-from registry.bars import WorkCommand, facts_of
+from registry.bars import WorkCommand
+from registry.job_words import facts_of
 from registry.models import Job
 from registry.moves import Move
 from registry.work_serializers import MovePlanSerializer, MoveQuestionSerializer

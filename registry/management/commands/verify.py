@@ -3,7 +3,8 @@ from typing import Any
 
 from homelab.errors import InvalidValue
 from registry import checkups, services
-from registry.bars import WorkCommand, facts_of
+from registry.bars import WorkCommand
+from registry.job_words import facts_of
 from registry.models import Job
 
 
