@@ -39,6 +39,8 @@ class ModelRegistryAdmin(ActingAdmin):
     list_per_page = 50
     conditional_fields = {"cache_path": "cache_location == 'custom'"}
     actions_list = ("register_new_model",)
+    change_form_outer_before_template = "registry/live.html"
+    list_before_template = "registry/live.html"
 
     def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
         if obj is None:
