@@ -35,10 +35,10 @@ def days_of(model: ModelRegistry, *, days: int = DAYS, now: datetime | None = No
         rows.annotate(day=TruncDate("started_at"))
         .values_list("day")
         .annotate(
-            Count("pk", filter=~failed),
-            Count("pk", filter=failed),
-            Sum("prompt_tokens", default=0),
-            Sum("completion_tokens", default=0),
+            uses=Count("pk", filter=~failed),
+            errors=Count("pk", filter=failed),
+            read=Sum("prompt_tokens", default=0),
+            written=Sum("completion_tokens", default=0),
         )
     )
     known = {row[0]: Day(*row) for row in counted}

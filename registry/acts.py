@@ -1,13 +1,10 @@
-"""What can be done to models, as plans for people: what each would mean for one model, and for all of them. Pure."""
+"""What can be done to models, as plans for people: what each would mean for one model, and for all of them together."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cachemgr.units import format_bytes, format_duration
-
-if TYPE_CHECKING:
-    from registry.models import ModelRegistry
+from registry.models import ModelRegistry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +15,7 @@ class Line:
     filesystem that has `free_bytes` (None: none comes anywhere). `problem`: why it cannot be done now.
     """
 
-    model: "ModelRegistry"
+    model: ModelRegistry
     way: str = ""
     file_count: int = 0
     size_bytes: int = 0
@@ -51,8 +48,8 @@ class Act:
     button: str
     icon: str
     explained: str
-    plan: Callable[["ModelRegistry"], Line]
-    do: Callable[["ModelRegistry"], str]
+    plan: Callable[[ModelRegistry], Line]
+    do: Callable[[ModelRegistry], str]
     alternatives: tuple[Alternative, ...] = ()
     path: str | None = None
     """Of an act that needs a folder from who asks for it: "" as long as there is none."""

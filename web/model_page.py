@@ -70,6 +70,11 @@ class ModelPage:
         return self.requests.most > 0
 
     @property
+    def damaged(self) -> Sequence[tuple[str, str]]:
+        """Bad files with the reason."""
+        return [(str(each["name"]), str(each["reason"]).replace("_", " ")) for each in self.model.damaged]
+
+    @property
     def chip(self) -> SafeString:
         return chip_of(self.model)
 

@@ -61,5 +61,6 @@ def _url(action: dict[str, Any]) -> str:
     if action["action"] not in {"move", "remove"}:
         return ""
     keys = ModelRegistry.objects.filter(model_name__in=action["models"]).values_list("pk", flat=True)
-    query = [("model", key) for key in keys] + [("to", action["cache_location"])] * (action["action"] == "move")
+    to = [("to", action["cache_location"])] if action["action"] == "move" else []
+    query = [*(("model", key) for key in keys), *to]
     return f"{reverse('admin:registry_modelregistry_act', args=[action['action']])}?{urlencode(query)}"
