@@ -28,7 +28,7 @@ def move_to(location: str, *, path: str = "", query: str = "") -> Act:
         question=f"Move to {_NAMES.get(location, location)}?",
         button="Move",
         icon="drive_file_move",
-        explained="All files are copied, read back and compared; the old ones go last. It stays usable meanwhile.",
+        explained="What is copied is read back and compared before the old files go. It stays usable meanwhile.",
         plan=partial(_plan_move, place=place),
         do=partial(_move, place=place),
         alternatives=tuple(
