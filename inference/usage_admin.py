@@ -65,7 +65,8 @@ class UsedModelAdmin(ModelRegistryAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         models: QuerySet[Any] = super().get_queryset(request)
         since = timezone.now() - PERIODS["last_30d"]
-        return models.annotate(recent_uses=UsageRecord.objects.uses_since(since))
+        counted: QuerySet[Any] = models.annotate(recent_uses=UsageRecord.objects.uses_since(since))
+        return counted
 
     @display(description="Uses, 30 days", ordering="recent_uses")
     def uses(self, obj: Any) -> str:

@@ -70,7 +70,7 @@ def look(act: Act, model: ModelRegistry) -> Line:
         return Line(model=model, problem=error.message)
 
 
-def with_sentence(request: HttpRequest, work: Callable[[], Any], *, done: str | Callable[[Any], str]) -> None:
+def with_sentence(request: HttpRequest, work: Any, *, done: str | Callable[[Any], str]) -> None:
     """Does it and says so, or says why not. `done` is a sentence, or makes one of what came of it."""
     try:
         result = work()

@@ -17,7 +17,7 @@ def read_hub_config(snapshot: "HubSnapshot", *, endpoint: str, token: str, wait_
     """Of that commit, in one request. {} where it has none, or the Hub does not give it."""
     from httpx2 import HTTPError
     from huggingface_hub import get_session, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils._headers import build_hf_headers
 
     if not any(file.name == _NAME and file.size_bytes <= _MAX_BYTES for file in snapshot.files):
         return {}

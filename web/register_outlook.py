@@ -64,6 +64,8 @@ def look_ahead(asked: Asked) -> Outlook:
     places = {place.cache.location: place for place in estimate.places if place.cache.is_configured}
     if asked.location == Cache.Location.CUSTOM and asked.path:
         places |= _custom_place(asked, size=repo.size)
+    if repo.size.source == "unknown":  # then a bar would only say that nothing fits everywhere
+        places = {name: place for name, place in places.items() if place.revision is not None}
     recommended, reason = _recommend(estimate, places)
     threshold = settings.CACHE_WARNING_THRESHOLD
     return Outlook(
@@ -91,6 +93,8 @@ def _recommend(estimate: Estimate, places: dict[str, Place]) -> tuple[str, str]:
     for location, place in places.items():
         if place.revision is not None and place.cache.is_configured:
             return location, "It lies there already, whole: nothing has to be downloaded."
+    if estimate.size.source == "unknown":
+        return "", ""
     return estimate.recommendation.location or "", estimate.recommendation.reason
 
 

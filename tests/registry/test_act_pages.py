@@ -131,7 +131,8 @@ def test_verify_says_how_much_it_reads_and_for_how_long(browser, two) -> None:
 
 def test_repair_names_what_it_would_fetch(browser, two, hub, hub_repos, caches) -> None:
     files = {path.name: path.read_bytes() for path in Path(caches.primary.path).glob("*--a/snapshots/*/*")}
-    commit = hub.repos.find("org/a").commit if write_hub_repo(hub_repos, "org/a", files=files) else ""
+    write_hub_repo(hub_repos, "org/a", files=files)
+    commit = hub.repos.find("org/a").commit
     repo = Path(caches.primary.path) / "models--org--a"
     (repo / "snapshots" / ("a" * 40)).rename(repo / "snapshots" / commit)
     ModelRegistry.objects.filter(model_name="a").update(revision=commit)

@@ -129,6 +129,7 @@ def test_what_the_hub_refuses_is_said_with_what_to_do(browser, repo, hub, settin
     page = ask(browser, hf_path="org/none" if fault == "missing" else repo)
     assert sentence in page and advice in page
     assert "Nobody can tell its size yet" in page
+    assert 'data-recommended=""' in page and "with this model" not in page and "fits nowhere" not in page
 
 
 def test_a_size_typed_by_hand_works_where_the_hub_does_not(browser, repo, settings) -> None:
