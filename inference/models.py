@@ -1,9 +1,11 @@
 """What inference remembers: a row for each request and each load, with figures and never a word of what was said."""
 
+from datetime import datetime
 from typing import Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 
 from cachemgr.models import Cache
 from registry.models import ModelRegistry
@@ -18,6 +20,11 @@ class UsageQuerySet(models.QuerySet["UsageRecord"]):
 
     def loads(self) -> Self:
         return self.filter(kind=UsageRecord.Kind.LOAD)
+
+    def uses_since(self, moment: datetime) -> Coalesce:
+        """How many requests a row of the registry answered since then: an annotation of its queries."""
+        answered = self.requests().filter(model=OuterRef("pk"), started_at__gte=moment).exclude(status="error")
+        return Coalesce(Subquery(answered.order_by().values("model").annotate(uses=Count("pk")).values("uses")), 0)
 
 
 class UsageRecord(models.Model):

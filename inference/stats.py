@@ -89,7 +89,7 @@ def stats_of(model: ModelRegistry, *, now: datetime | None = None) -> UsageStats
         first_token_cold=spread(seconds for _, seconds, _ in cold),
         first_token_warm=spread(seconds for _, seconds, _ in warm),
         tokens_per_second=spread(speed for _, _, speed in latest if speed is not None),
-        loads=tuple(_loads(model)),
+        loads=tuple(loads_of(model)),
         errors=tuple(_errors(model, since=now - PERIODS["last_30d"])),
     )
 
@@ -134,7 +134,7 @@ def _latest_times(model: ModelRegistry, *, was_cold: bool) -> Sequence[tuple[dat
     return list(times[:_SAMPLE])  # type: ignore[arg-type]  # the filter leaves no None
 
 
-def _loads(model: ModelRegistry) -> Iterator[LoadsFrom]:
+def loads_of(model: ModelRegistry) -> Iterator[LoadsFrom]:
     """The cache that was used last comes first."""
     rows = UsageRecord.objects.of(model).loads().filter(status=UsageRecord.Status.OK, load_seconds__isnull=False)
     latest = rows.order_by("-started_at").values_list("cache_location", "cache_path", "load_seconds")[:_LOADS]

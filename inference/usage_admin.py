@@ -1,20 +1,17 @@
-"""The admin of usage records: to look at. What they come to stands on the page of each model."""
+"""The admin of usage records: to look at. What they come to stands in the list of models, and on the page of each."""
 
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Model
+from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
+from django.utils import timezone
 from unfold.decorators import display
 
 from homelab.admin import LookOnlyAdmin
-from inference.figures import figure_lines
 from inference.models import UsageRecord
-from inference.stats import stats_of
+from inference.stats import PERIODS
 from registry.admin import ModelRegistryAdmin
-from registry.models import ModelRegistry
 
 _COLORS = {"ok": "success", "error": "danger", "client left": "warning"}
 
@@ -63,20 +60,17 @@ class UsageRecordAdmin(LookOnlyAdmin):
 
 
 class UsedModelAdmin(ModelRegistryAdmin):
-    """What a model's use comes to, as a part of its page that nobody can change."""
+    """The list with what each model is used."""
 
-    def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        found = super().get_fieldsets(request, obj)
-        return found if obj is None else [*found, ("Use", {"fields": ("figures",)})]
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        models: QuerySet[Any] = super().get_queryset(request)
+        since = timezone.now() - PERIODS["last_30d"]
+        counted: QuerySet[Any] = models.annotate(recent_uses=UsageRecord.objects.uses_since(since))
+        return counted
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        found = super().get_readonly_fields(request, obj)
-        return found if obj is None else (*found, "figures")
-
-    @display(description="Figures")
-    def figures(self, obj: ModelRegistry) -> SafeString:
-        rows = format_html_join("", "<dt>{}</dt><dd>{}</dd>", figure_lines(stats_of(obj)))
-        return format_html('<dl class="hl-figures">{}</dl>', rows)
+    @display(description="Uses, 30 days", ordering="recent_uses")
+    def uses(self, obj: Any) -> str:
+        return f"{obj.recent_uses:,}"
 
 
 def _seconds(seconds: float | None) -> str:

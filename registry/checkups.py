@@ -61,9 +61,14 @@ class Checkup:
 
 def request_verify(model: ModelRegistry) -> Job:
     """Queues a reading of all its files. Raises NotNow, JobOpen."""
+    refuse_not_at_hand(model)
+    return _queue(model, Job.Kind.VERIFY, {})
+
+
+def refuse_not_at_hand(model: ModelRegistry) -> None:
+    """Raises NotNow."""
     if model.status not in {ModelRegistry.Status.READY, ModelRegistry.Status.FAILED}:
         raise NotNow(f"{model} is {model.status}: only files that are at hand can be verified.")
-    return _queue(model, Job.Kind.VERIFY, {})
 
 
 def plan_repair(model: ModelRegistry) -> DownloadPlan:

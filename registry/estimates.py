@@ -1,6 +1,7 @@
 """How large a model will be, before a byte of it is fetched, and how that is known."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 
@@ -8,6 +9,7 @@ from cachemgr.space import USUAL_FILES
 from cachemgr.units import format_bytes
 from registry.errors import HubError
 from registry.hub import HubSnapshot, read_hub
+from registry.hub_config import read_hub_config
 from registry.sizes import guess_size_bytes
 
 HUB_SECONDS = 5.0
@@ -61,3 +63,8 @@ def ask_hub(hf_path: str, *, revision: str, wait_seconds: float = HUB_SECONDS) -
     return read_hub(
         hf_path, revision=revision, endpoint=settings.HF_ENDPOINT, token=settings.HF_TOKEN, wait_seconds=wait_seconds
     )
+
+
+def ask_config(snapshot: HubSnapshot, *, wait_seconds: float = HUB_SECONDS) -> dict[str, Any]:
+    """Its config.json; {} where the Hub does not give it."""
+    return read_hub_config(snapshot, endpoint=settings.HF_ENDPOINT, token=settings.HF_TOKEN, wait_seconds=wait_seconds)

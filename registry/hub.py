@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import islice
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cachemgr.digests import DIGEST
 from cachemgr.layout import COMMIT
 from registry.errors import HubError
+from registry.hub_about import HubAbout, read_about
 from registry.hub_line import use_strict_line
 from registry.picking import pick
 
@@ -47,6 +48,7 @@ class HubSnapshot:
     commit: str
     files: tuple[HubFile, ...]
     code: tuple[HubFile, ...] = ()
+    about: HubAbout = field(default_factory=HubAbout)
 
     @property
     def contents(self) -> tuple[HubFile, ...]:
@@ -165,7 +167,8 @@ def snapshot_from(repo_id: str, info: "ModelInfo") -> HubSnapshot:
     if not any(file.name.endswith(".safetensors") for file in files):
         message = f"{repo_id} has no safetensors weights. Other formats can carry code, or are not supported yet."
         raise HubError(message, code="no_safetensors", is_permanent=True)
-    return HubSnapshot(repo_id=repo_id, commit=commit, files=tuple(files), code=tuple(_find_code(repo_id, siblings)))
+    code = tuple(_find_code(repo_id, siblings))
+    return HubSnapshot(repo_id=repo_id, commit=commit, files=tuple(files), code=code, about=read_about(info))
 
 
 def _find_code(repo_id: str, siblings: Iterable[Any]) -> Iterator[HubFile]:

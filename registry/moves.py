@@ -56,10 +56,14 @@ class Move:
         return self.plan.size_bytes / slower + self.plan.size_bytes / target
 
     @property
+    def landing_bytes(self) -> int:
+        """What comes onto the target's filesystem that is not there yet."""
+        return _needed_bytes(self.plan) - _lying_bytes(self.plan)
+
+    @property
     def free_after_bytes(self) -> int:
         """On the target's filesystem."""
-        landing_bytes = _needed_bytes(self.plan) - _lying_bytes(self.plan)
-        return max(0, self.verdict.figures.disk_free_bytes - landing_bytes)
+        return max(0, self.verdict.figures.disk_free_bytes - self.landing_bytes)
 
 
 def plan_move(model: ModelRegistry, *, cache_location: str, cache_path: str | None = None) -> Move:

@@ -50,7 +50,11 @@ class Estimate:
 
 def estimate(hf_path: str, *, revision: str = "main") -> Estimate:
     """Asks the Hub and the drives, each within seconds; writes nothing."""
-    size = find_size(hf_path, revision=revision)
+    return weigh_places(hf_path, size=find_size(hf_path, revision=revision))
+
+
+def weigh_places(hf_path: str, *, size: Size) -> Estimate:
+    """Asks the drives alone."""
     configured = caches.configured_caches()
     others = Cache.objects.filter(repos__folder=repo_folder(hf_path)).exclude(pk__in=[each.pk for each in configured])
     places = [consider(cache, hf_path, size=size) for cache in (*configured, *others.order_by("pk"))]

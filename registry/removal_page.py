@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -24,7 +25,12 @@ def ask_or_remove(
     """The first POST shows the plans, the second has the answer; None where it is done."""
     files = request.POST.get("files")
     if files not in _DONE:
-        asked = {"title": "Remove models", "plans": [_plan(model) for model in models], "models": models}
+        asked = {
+            "title": "Remove models",
+            "plans": [_plan(model) for model in models],
+            "models": models,
+            "trash_days": settings.TRASH_DAYS,
+        }
         return TemplateResponse(request, "registry/remove.html", context | asked)
     for model in models:
         _remove(request, model, files=files)

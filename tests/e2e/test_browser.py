@@ -176,8 +176,8 @@ def test_each_choice_shows_limit_use_and_free_space(page: Page) -> None:
 def test_what_does_not_fit_is_refused_beside_the_field_with_numbers_and_a_way_out(page: Page) -> None:
     register(page, name="too-large", repo="demo/other", size="500")
     save(page)
-    expect(page.get_by_text(re.compile(r"500 MB do not fit: the primary cache .* has room for"))).to_be_visible()
-    expect(page.get_by_text("They fit the secondary cache.")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"500 MB do not fit: the primary cache .* has room for")).first).to_be_visible()
+    expect(page.get_by_text("They fit the secondary cache.").first).to_be_visible()
     expect(page.get_by_label("Model name")).to_have_value("too-large")
 
 
@@ -190,6 +190,24 @@ def test_above_the_threshold_it_warns_and_registers(page: Page) -> None:
     page.goto("/settings")
     expect(page.get_by_text("950 MB").first).to_be_visible()
     assert page.request.delete("/api/models/nearly-full").ok
+
+
+def test_a_repo_that_is_typed_shows_what_it_is_and_the_best_cache_is_chosen(page: Page) -> None:
+    page.goto("/admin/registry/modelregistry/add/")
+    page.get_by_label("Hub repo").fill("demo/tiny-llama")
+    expect(page.locator(".hl-outlook")).to_contain_text("512 tokens")
+    expect(page.get_by_label("Model name")).to_have_value("tiny-llama")
+    expect(page.locator("#hl-after-primary")).to_contain_text(re.compile("recommended.*full with it", re.DOTALL))
+    page.get_by_label("Estimated size (MB)").fill("500")
+    expect(page.locator("#hl-after-primary")).to_contain_text("Does not fit")
+    expect(page.get_by_role("radio", name="Secondary")).to_be_checked()
+    page.locator(".hl-choice", has_text="Primary").click()
+    expect(page.locator(".hl-refusal")).to_contain_text("500 MB do not fit")
+    expect(page.get_by_role("radio", name="Primary")).to_be_checked()
+    page.get_by_role("button", name="Choose it").click()
+    expect(page.get_by_role("radio", name="Secondary")).to_be_checked()
+    expect(page.locator(".hl-refusal")).to_have_count(0)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 @desk
@@ -207,7 +225,7 @@ def test_a_model_is_registered_downloaded_with_a_moving_bar_loaded_and_unloaded(
     register(page, name="walk")
     save(page)
     expect(page.get_by_text("was added successfully")).to_be_visible()
-    page.get_by_role("button", name="Download").click()
+    page.get_by_role("button", name="Download", exact=True).click()
     expect(page.get_by_text("The download of walk is queued.")).to_be_visible()
     page.goto("/admin/registry/job/")
     expect(page.locator(".hl-job-text").first).to_contain_text(
@@ -217,17 +235,17 @@ def test_a_model_is_registered_downloaded_with_a_moving_bar_loaded_and_unloaded(
     expect(page.get_by_text("done").first).to_be_visible(timeout=30_000)
     page.goto("/admin/registry/modelregistry/")
     page.get_by_role("link", name="walk").click()
-    expect(page.get_by_text("Ready")).to_be_visible()
+    expect(page.get_by_text("ready", exact=True)).to_be_visible()
     model_page = page.url
     expect(page.locator(".hl-presence")).to_have_text("not loaded")
-    page.locator("button[name$=_load_now]").click()
+    page.get_by_role("button", name="Load").click()
     expect(page.get_by_text(re.compile("walk is (being )?loaded"))).to_be_visible()
-    expect(page.locator(".hl-presence").first).to_have_text(re.compile("(queued|reading|warming|MB, cpu, idle)"))
+    expect(page.locator(".hl-presence")).to_have_text(re.compile("(queued|reading|warming|MB, cpu, idle)"))
     page.goto(model_page)
     expect(page.locator(".hl-presence")).to_have_text(re.compile(r"^[0-9.]+ MB, cpu, idle$"), timeout=30_000)
-    page.locator("button[name$=_unload_now]").click()
+    page.get_by_role("button", name="Unload").click()
     expect(page.get_by_text("walk is not in memory any more.")).to_be_visible()
-    expect(page.locator(".hl-presence").first).to_have_text("not loaded")
+    expect(page.locator(".hl-presence")).to_have_text("not loaded")
     show_promised_space(page, server=server)
 
 

@@ -275,7 +275,7 @@ def test_the_admin_says_what_a_move_means(model, caches, far) -> None:  # noqa: 
     client.force_login(owner_account())
 
     def said_after(action: str) -> str:
-        data = {"action": action, "_selected_action": [model.pk]}
+        data = {"action": action, "_selected_action": [model.pk], "sure": "yes"}
         answer = client.post("/admin/registry/modelregistry/", data, follow=True)
         return " ".join(str(message) for message in answer.context["messages"])
 
