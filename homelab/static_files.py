@@ -11,6 +11,8 @@ class CollectedFiles(CompressedManifestStaticFilesStorage):
     """Compressed copies whose names hold a hash of what is in them: a browser asks for each once."""
 
     support_js_module_import_aggregation = True
+    patterns = tuple(each for each in CompressedManifestStaticFilesStorage.patterns if each[0] != "*.js")
+    """Of scripts only the imports are rewritten: source maps of libraries are not here."""
 
 
 def is_collected(root: Path, *, sources: Path) -> bool:
