@@ -2,13 +2,17 @@
 
 from django.contrib import admin
 from django.urls import path
-from django.views.generic import RedirectView
 
-from cachemgr.clean_page import clean_page
-from cachemgr.pages import settings_page
+from web.clean_page import clean_page
+from web.home_page import home_live, home_page
+from web.parts import part_view
+from web.settings_page import diagnostics, settings_live, settings_page
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="settings-page"), name="home"),
+    path("", admin.site.admin_view(home_page), name="home"),
+    path("home/live", part_view(home_live), name="home-live"),
     path("settings", admin.site.admin_view(settings_page), name="settings-page"),
+    path("settings/live", part_view(settings_live), name="settings-live"),
+    path("settings/diagnostics", part_view(diagnostics), name="diagnostics"),
     path("settings/clean", admin.site.admin_view(clean_page), name="clean-page"),
 ]
