@@ -20,7 +20,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
         {
             "title": "",
             "items": [
-                _item("Home", "home", "home"),
+                _item("Home", "home", "home") | {"active": lambda request: request.path == "/"},
                 _item("Models", "deployed_code", "admin:registry_modelregistry_changelist"),
                 _item("Jobs", "sync", "admin:registry_job_changelist"),
                 _item("Settings", "tune", "settings-page"),

@@ -15,7 +15,7 @@ from cachemgr.units import format_bytes, format_percent
 
 MOST_MODELS = 24
 LEAST_SHARE = 0.01  # of the bar: what is narrower cannot be pointed at
-_NAMED_FROM = 0.16  # of the bar: there is room for a name in it
+_NAMED_FROM = 0.2  # of the bar: there is room for a name in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def _room_in_limit(figures: CacheFigures, *, full_bytes: int) -> Iterator[Piece]
     left = max(0, full_bytes - figures.used_bytes - figures.reserved_bytes)
     on_disk = min(left, max(0, figures.disk_free_bytes - figures.reserved_bytes))
     yield Piece("free", "free", on_disk)
-    yield Piece("blocked", "that the limit allows and the disk has not", left - on_disk)
+    yield Piece("blocked", "of its limit, for which the disk has no room", left - on_disk)
 
 
 def _room_on_disk(figures: CacheFigures) -> Iterator[Piece]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
@@ -12,8 +13,9 @@ from cachemgr.stats import CacheLine, cache_lines
 from inference.models import UsageRecord
 from registry.bars import facts_of
 from registry.models import Job, ModelRegistry
-from web import attention, presences
+from web import attention, bars, presences
 from web.attention import Findings, Item
+from web.bars import Bar, Held
 from web.cards import Words, color_of, words_for
 from web.machine import Machine, read_machine
 from web.presences import Presence
@@ -30,6 +32,7 @@ class Drive:
     line: CacheLine
     words: Words
     color: str
+    bar: Bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def look(*, in_memory: Sequence[Mapping[str, Any]] | None) -> Box:
     more_jobs = Job.objects.open().count() - _JOBS_SHOWN if len(open_jobs) > _JOBS_SHOWN else 0
     traffic = last_hour(now=now)
     return Box(
-        drives=[Drive(line, words_for(line), color_of(line)) for line in lines],
+        drives=[_drive(line) for line in lines],
         presences=None if in_memory is None else presences.describe(in_memory, keys=names),
         machine=read_machine(),
         jobs=[_work(job) for job in open_jobs[:_JOBS_SHOWN]],
@@ -91,6 +94,12 @@ def look(*, in_memory: Sequence[Mapping[str, Any]] | None) -> Box:
         model_count=len(names),
         welcome=_welcome(list(names), is_used=bool(traffic.count or open_jobs)),
     )
+
+
+def _drive(line: CacheLine) -> Drive:
+    models = Held("models", max(0, line.figures.used_bytes - line.snapshot.foreign_bytes))
+    bar = bars.draw_cache([models], figures=line.figures, threshold=settings.CACHE_WARNING_THRESHOLD)
+    return Drive(line, words_for(line), color_of(line), bar)
 
 
 def _work(job: Job) -> Work:

@@ -50,19 +50,33 @@ class Machine:
 
 
 class Processor:
-    """Its use since it was last read, a second ago or more: pages that are open side by side get the same number."""
+    """Its use since it was last read, a second ago or more: pages that are open side by side get the same number.
+
+    psutil.cpu_percent remembers by thread, and each request has one of its own."""
 
     def __init__(self) -> None:
-        psutil.cpu_percent()  # from here on it counts
-        self._read_at = time.monotonic()
+        self._read_at, self._counts = time.monotonic(), _count()
         self._percent = 0
         self._lock = threading.Lock()
 
     def percent(self) -> int:
         with self._lock:
             if time.monotonic() - self._read_at >= _FRESH_SECONDS:
-                self._percent, self._read_at = round(psutil.cpu_percent()), time.monotonic()
+                self._read()
             return self._percent
+
+    def _read(self) -> None:
+        (busy, total), (busy_before, total_before) = _count(), self._counts
+        self._read_at, self._counts = time.monotonic(), (busy, total)
+        share = (busy - busy_before) / max(0.01, total - total_before)
+        self._percent = round(100 * min(1.0, max(0.0, share)))
+
+
+def _count() -> tuple[float, float]:
+    """Seconds of all cores since the start: busy ones, and all. Time of guests is in the user's already."""
+    times = psutil.cpu_times()
+    total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    return total - times.idle - getattr(times, "iowait", 0.0), total
 
 
 class GpuWatch:

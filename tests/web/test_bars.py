@@ -53,7 +53,7 @@ def test_where_the_disk_has_less_than_the_limit_allows_the_bar_says_so() -> None
     assert sizes(draw(free=20 * GB)) == {
         "other files in it": 50,
         "free": 20,
-        "that the limit allows and the disk has not": 30,
+        "of its limit, for which the disk has no room": 30,
     }
 
 
