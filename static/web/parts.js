@@ -30,5 +30,14 @@ document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful && isTrouble) say("");
 });
 
-// What somebody has opened stays open when its words change.
-window.Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.localName === "details");
+// A part that comes changes what is different, and leaves the rest: a button that is being pressed, the focus, and what
+// somebody has opened.
+const morphing = {
+  morphStyle: "innerHTML",
+  callbacks: { beforeAttributeUpdated: (name, node) => !(name === "open" && node.localName === "details") },
+};
+
+window.htmx.defineExtension("morph", {
+  isInlineSwap: () => false,
+  handleSwap: (style, target, part) => style === "morph" && window.Idiomorph.morph(target, part.children, morphing),
+});
