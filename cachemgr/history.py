@@ -38,7 +38,7 @@ def samples(
 ) -> dict[int, list[CacheSnapshot]]:
     """For pictures: the time in `limit` equal spans, and of each cache the newest snapshot of each span, oldest first,
     by the cache's key. One query, which finds its rows by an index: it takes no longer where there are many."""
-    keys = [cache.pk for cache in caches if cache.pk is not None]
+    keys = [cache.pk for cache in caches]
     found: dict[int, list[CacheSnapshot]] = {key: [] for key in keys}
     if not keys:
         return found
