@@ -146,7 +146,11 @@ def test_what_is_shown_has_no_secret_in_it(read: str, text: str, shown: str, sec
 
 
 def test_a_wrong_url_is_told_without_its_password(tmp_path: Path) -> None:
-    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "DATABASE_URL": "postgres://ada:canary@db:port/x"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DATA_DIR": str(tmp_path),
+        "DATABASE_URL": "postgres://ada:canary@db:port/x",
+    }
     command = [sys.executable, "-c", "import homelab.settings"]
     started = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert started.returncode != 0 and "DATABASE_URL is" in started.stderr

@@ -36,3 +36,7 @@ def test_known_secrets_are_hidden_wherever_they_stand(secrets: list[str], words:
 
 def test_what_is_shorter_than_four_signs_hides_no_words() -> None:
     assert mask("a word of the box", secrets=["a", "of"]) == "a word of the box"
+
+
+def test_of_a_secret_that_begins_with_another_one_no_end_is_left() -> None:
+    assert mask("wordy-and-long word", secrets=["word", "wordy-and-long"]) == "*** ***"
