@@ -1,9 +1,12 @@
 """The past of the caches: after a week one snapshot an hour stays, after a year none; a plot gets what it can show."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from math import ceil
+from typing import Any
 
+from django.db import connection
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from cachemgr.models import Cache, CacheEvent, CacheSnapshot
@@ -28,6 +31,38 @@ def points(
     keys = list(rows.order_by("-taken_at", "-pk").values_list("pk", flat=True))
     step = max(1, ceil(len(keys) / limit))
     return list(CacheSnapshot.objects.filter(pk__in=keys[::step]).order_by("taken_at", "pk"))
+
+
+def samples(
+    caches: Sequence[Cache], *, since: datetime, until: datetime, limit: int = PLOT_POINTS
+) -> dict[int, list[CacheSnapshot]]:
+    """For pictures: the time in `limit` equal spans, and of each cache the newest snapshot of each span, oldest first,
+    by the cache's key. One query, which finds its rows by an index: it takes no longer where there are many."""
+    keys = [cache.pk for cache in caches]
+    found: dict[int, list[CacheSnapshot]] = {key: [] for key in keys}
+    if not keys:
+        return found
+    ends = [since + (until - since) * number / limit for number in range(1, limit + 1)]
+    for snapshot in CacheSnapshot.objects.filter(pk__in=_newest_by(ends, since=since, caches=keys)).order_by(
+        "taken_at", "pk"
+    ):
+        found[snapshot.cache_id].append(snapshot)
+    return found
+
+
+def _newest_by(ends: Sequence[datetime], *, since: datetime, caches: Sequence[int]) -> RawSQL:
+    """The keys of each cache's newest rows at each of these moments. The ORM cannot say it without reading them all."""
+    adapt = connection.ops.adapt_datetimefield_value
+    moments: list[Any] = [adapt(each) for each in ends]
+    rows = ", ".join(["(%s)"] * len(moments))
+    wanted = ", ".join(["%s"] * len(caches))
+    statement = (
+        f"WITH span(ends_at) AS (VALUES {rows}) "  # noqa: S608  (place-holders and names of ours alone)
+        "SELECT (SELECT shot.id FROM cachemgr_cachesnapshot shot WHERE shot.cache_id = owner.id"
+        " AND shot.taken_at >= %s AND shot.taken_at <= span.ends_at ORDER BY shot.taken_at DESC LIMIT 1)"
+        f" FROM cachemgr_cache owner CROSS JOIN span WHERE owner.id IN ({wanted})"
+    )
+    return RawSQL(statement, [*moments, adapt(since), *caches])  # noqa: S611  (every value is a parameter)
 
 
 def thin(*, now: datetime | None = None) -> int:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from hashlib import sha256
 
 from django.conf import settings
-from django.db.models import Count, Sum
+from django.db.models import Count, Max, Sum
 
 from cachemgr import space
 from cachemgr.models import Cache, CacheEvent, CacheSnapshot, Reservation
@@ -149,6 +150,15 @@ def latest_snapshots() -> dict[int, CacheSnapshot]:
     """The newest snapshot of each cache, by the cache's key."""
     newest = CacheSnapshot.objects.filter(pk__in=Cache.objects.values("latest"))
     return {snapshot.cache_id: snapshot for snapshot in newest}
+
+
+def stamp() -> str:
+    """It is another one after each measurement, promise and event: whoever shows the caches asks whether to look again.
+    Three queries."""
+    measured = list(Cache.objects.order_by("pk").values_list("pk", "path", "limit_bytes", "latest__taken_at"))
+    promised = Reservation.objects.aggregate(Count("pk"), Max("pk"), Sum("remaining_bytes"))
+    happened = CacheEvent.objects.aggregate(Max("pk"))
+    return sha256(repr((measured, promised, happened)).encode()).hexdigest()[:16]
 
 
 def newest_events(*, since: datetime | None = None, limit: int = 100) -> list[CacheEvent]:

@@ -8,8 +8,10 @@ import io
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import environ
@@ -17,22 +19,34 @@ from django.core.exceptions import ImproperlyConfigured
 
 from homelab.addresses import Network, parse_address, parse_network
 from homelab.durations import parse_duration
+from homelab.masking import mask_address, mask_userinfo, secrets_in
 
 _COMMENT = re.compile(r"\s+#.*$")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _BOOLEANS = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
+_FROM_FILE = "HOMELAB_SETTINGS_FROM_FILE"
+"""Names, with commas: child processes inherit what was read from the file, and have to know that it was."""
 
 
-def load_env_file(path: Path) -> None:
-    """Adds the file's settings to the environment; what is set there already wins. No file is fine."""
+def load_env_file(path: Path) -> frozenset[str]:
+    """Adds the file's settings to the environment; what is set there already wins. No file is fine. Answers the names
+    of those that count, also where a process above this one read them."""
+    before = set(os.environ)
+    environ.Env.read_env(io.StringIO("\n".join(strip_comment(line) for line in _read_lines(path))))
+    inherited = {name for name in os.environ.get(_FROM_FILE, "").split(",") if name}
+    found = frozenset(inherited | (set(os.environ) - before))
+    os.environ[_FROM_FILE] = ",".join(sorted(found))
+    return found
+
+
+def _read_lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        return
+        return []
     except (OSError, UnicodeDecodeError) as error:
         raise ImproperlyConfigured(f"{path} cannot be read: {error}") from error
-    environ.Env.read_env(io.StringIO("\n".join(strip_comment(line) for line in text.splitlines())))
 
 
 def strip_comment(line: str) -> str:
@@ -44,23 +58,54 @@ def strip_comment(line: str) -> str:
     return f"{name}={_COMMENT.sub('', ' ' + value).strip()}"
 
 
-class Reader:
-    """Reads settings by name from a mapping and remembers the names, for the test that guards `.env.example`."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A setting as it counts. `shown` is for people, and has no secret in it."""
 
-    def __init__(self, values: Mapping[str, str] = os.environ) -> None:
+    name: str
+    shown: str
+    source: Literal["file", "environment", "default"]
+
+
+class Reader:
+    """Reads settings by name from a mapping. `readings` remembers what it read, by name, and where that came from;
+    `secrets` what nobody may be shown. `from_file`: the names whose values a file gave."""
+
+    def __init__(self, values: Mapping[str, str] = os.environ, *, from_file: Collection[str] = ()) -> None:
         self.values = values
-        self.names: set[str] = set()
+        self.from_file = from_file
+        self.readings: dict[str, Reading] = {}
+        self.secrets: set[str] = set()
 
     def text(self, name: str, default: str = "") -> str:
-        self.names.add(name)
-        return self.values.get(name, "").strip() or default
+        given = self.values.get(name, "").strip()
+        set_by: Literal["file", "environment"] = "file" if name in self.from_file else "environment"
+        text = given or default
+        self.secrets |= secrets_in(text)
+        self.readings[name] = Reading(name, mask_userinfo(text), source=set_by if given else "default")
+        return text
+
+    def _show(self, name: str, shown: str) -> None:
+        self.readings[name] = replace(self.readings[name], shown=shown)
+
+    def secret(self, name: str) -> str:
+        text = self.text(name)
+        self._show(name, "set" if text else "not set")
+        return self.keep_secret(text) if text else ""
+
+    def keep_secret(self, text: str) -> str:
+        """Of whatever origin."""
+        self.secrets.add(text)
+        return text
 
     def path(self, name: str, default: Path | str) -> Path:
         """An absolute path without `..`; `~` is the home directory."""
         path = Path(self.text(name, str(default))).expanduser()
         if not path.is_absolute():
             raise wrong(name, str(path), "an absolute path")
-        return Path(os.path.normpath(path))
+        path = Path(os.path.normpath(path))
+        self._show(name, str(path))
+        return path
 
     def number(self, name: str, default: float, *, minimum: float, maximum: float = math.inf) -> float:
         text = self.text(name, f"{default:g}")
@@ -100,10 +145,12 @@ class Reader:
         return seconds
 
     def web_address(self, name: str) -> str:
-        """`http://` or `https://` with a host, or "" for none."""
+        """`http://` or `https://` with a host, or "" for none. Who knows it can use it: its path is a secret."""
         text = self.text(name)
         if text and not _is_web_address(text):
             raise wrong(name, text, "an address such as https://example.org/hook")
+        self._show(name, mask_address(text) if text else "")
+        self.secrets |= {text} - {""}
         return text
 
     def listing(self, name: str, default: Sequence[str] = ()) -> list[str]:
@@ -144,4 +191,5 @@ def _is_web_address(text: str) -> bool:
 
 
 def wrong(name: str, value: str, wanted: str) -> ImproperlyConfigured:
-    return ImproperlyConfigured(f"{name} is {value!r}, but {wanted} is wanted. Correct it in .env and start again.")
+    given = mask_userinfo(value)
+    return ImproperlyConfigured(f"{name} is {given!r}, but {wanted} is wanted. Correct it in .env and start again.")

@@ -20,6 +20,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
         {
             "title": "",
             "items": [
+                _item("Home", "home", "home") | {"active": lambda request: request.path == "/"},
                 _item("Models", "deployed_code", "admin:registry_modelregistry_changelist"),
                 _item("Chat", "forum", "chat-page"),
                 _item("Jobs", "sync", "jobs-page"),

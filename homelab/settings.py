@@ -20,8 +20,8 @@ from homelab.static_files import is_collected, storages
 django_stubs_ext.monkeypatch()  # ModelForm[...] and the like, at run time too
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-load_env_file(Path(os.environ.get("HOMELAB_ENV_FILE", BASE_DIR / ".env")))
-env = Reader()
+ENV_FILE = Path(os.environ.get("HOMELAB_ENV_FILE", BASE_DIR / ".env"))
+env = Reader(from_file=load_env_file(ENV_FILE))
 
 GB = 10**9
 MB = 10**6
@@ -89,7 +89,7 @@ SCRUB_GB_PER_NIGHT = env.number("SCRUB_GB_PER_NIGHT", 50, minimum=0, maximum=10*
 
 # The Hub
 HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-HF_TOKEN = env.text("HF_TOKEN")
+HF_TOKEN = env.secret("HF_TOKEN")
 
 # Engines
 KEEP_ALIVE_SECONDS = env.duration_seconds("KEEP_ALIVE", "5m")
@@ -108,7 +108,7 @@ OWN_NAMES = env.host_names("ALLOWED_HOSTS")
 # The gate has looked at the Host of every request, and knows more: the address at which a connection arrived.
 ALLOWED_HOSTS = ["*"]
 FIRST_KEY_FILE = DATA_DIR / "first-api-key"
-SECRET_KEY = env.text("SECRET_KEY") or _secret_from(DATA_DIR / "secret_key")
+SECRET_KEY = env.secret("SECRET_KEY") or env.keep_secret(_secret_from(DATA_DIR / "secret_key"))
 DEBUG = False
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_SAMESITE = "Strict"
@@ -227,6 +227,10 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_ROUTES = {"registry.tasks.run_job": {"queue": "transfers"}}
 CELERY_BEAT_SCHEDULE = beat_schedule(monitor_seconds=CACHE_MONITOR_INTERVAL_SECONDS)
 
+# What was read, and from where: for the Settings page
+CONFIGURATION = tuple(env.readings.values())
+SECRET_VALUES = tuple(sorted(env.secrets))
+
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["homelab.owner.LocalOwnerAuthentication", "homelab.owner.SessionSignIn"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
@@ -260,7 +264,7 @@ UNFOLD = {
     "SITE_TITLE": "Homelab LLM Server",
     "SITE_HEADER": "Homelab LLM Server",
     "SITE_SYMBOL": "dns",
-    "SITE_URL": "/settings",
+    "SITE_URL": "/",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": ["homelab.navigation.stylesheet"],

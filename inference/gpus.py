@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,17 @@ from inference.places import Device
 logger = logging.getLogger(__name__)
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuUse:
+    """A GPU at one moment. `busy_percent` and `celsius` are None where its driver does not tell."""
+
+    label: str
+    total_bytes: int
+    used_bytes: int
+    busy_percent: int | None = None
+    celsius: int | None = None
 
 
 def read_gpus(*, library: Any = pynvml, visible: str | None = None) -> tuple[Device, ...]:
@@ -33,6 +45,33 @@ def read_taken_on_gpus(pid: int, *, library: Any = pynvml, visible: str | None =
         _say_once(str(error))
         return {}
     return {f"cuda:{index}": size_bytes for index, size_bytes in used.items() if size_bytes is not None}
+
+
+def read_gpu_use(*, library: Any = pynvml) -> tuple[GpuUse, ...]:
+    """All that this process may see; () without a driver."""
+    try:
+        return tuple(_describe_use(handle, library=library) for _, handle in _find(library, None))
+    except library.NVMLError as error:
+        _say_once(str(error))
+        return ()
+
+
+def _describe_use(handle: Any, *, library: Any) -> GpuUse:
+    memory = library.nvmlDeviceGetMemoryInfo(handle)
+    return GpuUse(
+        label=str(library.nvmlDeviceGetName(handle)),
+        total_bytes=int(memory.total),
+        used_bytes=int(memory.total - memory.free),
+        busy_percent=_try(lambda: library.nvmlDeviceGetUtilizationRates(handle).gpu, library=library),
+        celsius=_try(lambda: library.nvmlDeviceGetTemperature(handle, library.NVML_TEMPERATURE_GPU), library=library),
+    )
+
+
+def _try(ask: Callable[[], Any], *, library: Any) -> int | None:
+    try:
+        return int(ask())
+    except library.NVMLError:
+        return None
 
 
 def _find(library: Any, visible: str | None) -> Iterator[tuple[int, Any]]:

@@ -15,7 +15,7 @@ from drf_spectacular.drainage import GENERATOR_STATS
 from inference.openai.door import PARSERS
 
 PROJECT = Path(__file__).resolve().parent.parent
-APPS = ("homelab", "access", "cachemgr", "registry", "inference")
+APPS = ("homelab", "access", "cachemgr", "registry", "inference", "web")
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLE = (PROJECT / ".env.example").read_text(encoding="utf-8")
@@ -34,8 +34,8 @@ OTHER_NAMES = {"HOMELAB_ENV_FILE"}
 DUMP = """
 import json
 from homelab import settings
-values = {name: repr(value) for name, value in vars(settings).items() if name.isupper()}
-print(json.dumps({"names": sorted(settings.env.names), "values": values}))
+kept = {name: value for name, value in vars(settings).items() if name.isupper() and name != "CONFIGURATION"}
+print(json.dumps({"names": sorted(settings.env.readings), "values": {name: repr(kept[name]) for name in kept}}))
 """
 
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachemgr.history import EVERY_ROW_FOR, KEPT_FOR, points, rows_to_drop, thin
+from cachemgr.history import EVERY_ROW_FOR, KEPT_FOR, points, rows_to_drop, samples, thin
 from cachemgr.models import CacheEvent, CacheSnapshot
 from cachemgr.monitor import measure_cache
 from cachemgr.tasks import thin_history
@@ -126,3 +126,30 @@ def test_a_plot_gets_evenly_spread_points_with_the_newest_among_them(caches) -> 
     assert points(caches.secondary, since=now)[0].used_bytes == 0
     some = points(caches.primary, since=now - timedelta(hours=1), until=now - timedelta(minutes=30))
     assert [each.used_bytes for each in some] == list(range(12, 5, -1))
+
+
+def test_pictures_get_the_newest_row_of_each_span_of_time_for_all_caches_in_one_query(
+    caches, django_assert_num_queries
+) -> None:
+    now = timezone.now()
+    fill(caches.primary, count=1000, every=timedelta(minutes=5), now=now)
+    fill(caches.secondary, count=3, every=timedelta(hours=30), now=now)
+    both = [caches.primary, caches.secondary]
+    with django_assert_num_queries(1):
+        found = samples(both, since=now - timedelta(hours=50), until=now, limit=100)
+    primary, secondary = ([each.used_bytes for each in found[cache.pk]] for cache in both)
+    assert primary == list(range(594, -1, -6)) and secondary == [1, 0]
+    assert samples(both, since=now + timedelta(hours=1), until=now + timedelta(hours=2)) == {
+        cache.pk: [] for cache in both
+    }
+    assert samples([], since=now, until=now) == {}
+
+
+def test_of_a_hundred_thousand_rows_a_picture_is_made_in_milliseconds(caches) -> None:
+    now = timezone.now()
+    fill(caches.primary, count=50_000, every=timedelta(minutes=10), now=now)
+    copy_rows(caches.primary, caches.secondary)
+    begun = time.process_time()
+    found = samples([caches.primary, caches.secondary], since=now - timedelta(days=365), until=now)
+    assert time.process_time() - begun < 0.1
+    assert [len(rows) for rows in found.values()] == [476, 476]  # of 500 spans: the rows reach back 347 days

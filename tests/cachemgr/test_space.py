@@ -8,7 +8,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cachemgr.cards import _WORDS
 from cachemgr.space import (
     CacheFigures,
     Candidate,
@@ -22,6 +21,7 @@ from cachemgr.space import (
     room_left,
     status,
 )
+from web.cards import _WORDS
 
 GB = 10**9
 RULES = Rules(warning_threshold=0.9, disk_reserve_bytes=2 * GB)

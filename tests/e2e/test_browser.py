@@ -115,7 +115,7 @@ PLAIN_PATHS = r"""() => {
 
 
 def test_settings_shows_a_bar_for_each_cache_and_refreshes(page: Page) -> None:
-    page.goto("/")
+    page.goto("/settings")
     expect(page.get_by_role("heading", name="Primary (Fast SSD)")).to_be_visible()
     expect(page.get_by_role("heading", name="Secondary (Slower Drive)")).to_be_visible()
     expect(page.get_by_role("meter")).to_have_count(2)
@@ -324,6 +324,7 @@ def test_pages_are_for_every_screen(page: Page) -> None:
         "/admin/registry/job/",
         "/admin/cachemgr/cacheevent/",
         "/admin/access/apikey/",
+        "/",
         "/settings",
         "/login",
     ):

@@ -159,8 +159,10 @@ def test_no_secret_is_told_written_or_handed_on(server: Server, hub: FaultyHub, 
     provoke_the_hub(server, hub, heard)
     provoke_the_engines(server, heard)
     provoke_the_doors(server, heard)
-    for path in ("/api/models", "/api/jobs", "/api/cache/stats", "/openapi.json", "/health"):
+    for path in ("/api/models", "/api/jobs", "/api/cache/stats", "/openapi.json", "/health", "/settings/diagnostics"):
         heard.ask(server, "GET", path)
+    for path in ("/", "/home/live", "/settings", "/settings/live"):
+        assert heard.ask(server, "GET", path).status_code == 200
     wait_for(lambda: len(engines(server)) == 2, seconds=60)  # a loaded one, and one on standby
     words, environments = read_processes(server)
     time.sleep(2)  # what is logged late

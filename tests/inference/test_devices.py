@@ -13,7 +13,7 @@ import pytest
 
 from inference.cgroups import MemoryLimit, read_limits
 from inference.devices import has_cuda_torch, read_devices, read_main_memory, read_taken
-from inference.gpus import read_gpus, read_taken_on_gpus
+from inference.gpus import GpuUse, read_gpu_use, read_gpus, read_taken_on_gpus
 from inference.places import Device
 
 GB = 10**9
@@ -133,7 +133,9 @@ class DescribedNvml:
     """(UUID, name, total bytes, free bytes)"""
     used: dict[int, int | None] = field(default_factory=dict)
     error: str = ""
+    busy: dict[int, int] = field(default_factory=dict)
     NVMLError: type[Exception] = NvmlError
+    NVML_TEMPERATURE_GPU: int = 0
 
     def nvmlInit(self) -> None:
         if self.error:
@@ -159,6 +161,14 @@ class DescribedNvml:
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[SimpleNamespace]:
         return [SimpleNamespace(pid=7, usedGpuMemory=self.used[handle])] if handle in self.used else []
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> SimpleNamespace:
+        if handle not in self.busy:
+            raise NvmlError("Not Supported")
+        return SimpleNamespace(gpu=self.busy[handle])
+
+    def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:
+        return 40 + handle
 
 
 TWO_CARDS = [("GPU-aaaa-1", "RTX 3090", 24 * GB, 20 * GB), ("GPU-bbbb-2", "RTX 4060", 8 * GB, 7 * GB)]
@@ -195,8 +205,15 @@ class TestGpus:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
         assert [gpu.label for gpu in read_gpus(library=DescribedNvml(TWO_CARDS))] == ["RTX 4060"]
 
+    def test_how_busy_a_card_is_is_none_where_the_driver_does_not_tell(self) -> None:
+        assert read_gpu_use(library=DescribedNvml(TWO_CARDS, busy={0: 97})) == (
+            GpuUse("RTX 3090", 24 * GB, 4 * GB, busy_percent=97, celsius=40),
+            GpuUse("RTX 4060", 8 * GB, 1 * GB, busy_percent=None, celsius=41),
+        )
+
     def test_without_a_driver_there_is_no_gpu_and_no_error(self) -> None:
         library = DescribedNvml(TWO_CARDS, error="NVML Shared Library Not Found")
+        assert read_gpu_use(library=library) == ()
         assert read_gpus(library=library) == ()
         assert read_taken_on_gpus(7, library=library) == {}
 

@@ -22,7 +22,7 @@ def clean_page(request: HttpRequest) -> HttpResponse:
         "plan": plan_clean(),
         "titles": CLASSES.items(),
     }
-    return TemplateResponse(request, "cachemgr/clean.html", context)
+    return TemplateResponse(request, "web/clean.html", context)
 
 
 def _clean(request: HttpRequest, names: list[str]) -> None:
