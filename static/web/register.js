@@ -82,10 +82,13 @@ for (const field of fields) {
   input?.addEventListener("input", () => lookSoon());
 }
 
-choices.addEventListener("change", (event) => {
-  if (event.isTrusted) isChosen = true;
-  look();
-});
+for (const kind of ["click", "change"]) {
+  choices.addEventListener(kind, (event) => {
+    if (event.isTrusted) isChosen = true;
+  });
+}
+
+choices.addEventListener("change", () => look());
 
 place.addEventListener("click", (event) => {
   const button = event.target.closest("[data-choose]");

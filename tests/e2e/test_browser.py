@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from cachemgr.layout import MARKER_FILE
 from demo.tiny_model import make_tiny_llama
 from tests.e2e.server import Server, running_server, wait_for
+from tests.factories import loadable_files, write_hub_repo
 from tests.hub import FaultyHub
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -31,8 +32,8 @@ pytestmark = [
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("browser")
     make_tiny_llama(folder / "hub" / "demo" / "tiny-llama")
-    for name in ("looked-at", "mover"):
-        shutil.copytree(folder / "hub" / "demo" / "tiny-llama", folder / "hub" / "demo" / name)
+    shutil.copytree(folder / "hub" / "demo" / "tiny-llama", folder / "hub" / "demo" / "looked-at")
+    write_hub_repo(folder / "hub", "demo/mover", files=loadable_files(weights=20_000_000))
     with FaultyHub(folder / "hub").serve() as hub:
         hub.faults.rate_bytes_per_second = 10_000_000
         limits = {"PRIMARY_CACHE_LIMIT_GB": "0.1", "SECONDARY_CACHE_LIMIT_GB": "1", "DISK_RESERVE_GB": "0.1"}
