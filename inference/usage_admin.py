@@ -68,7 +68,7 @@ class UsedModelAdmin(ModelRegistryAdmin):
         counted: QuerySet[Any] = models.annotate(recent_uses=UsageRecord.objects.uses_since(since))
         return counted
 
-    @display(description="Uses, 30 days", ordering="recent_uses")
+    @display(description="30-day uses", ordering="recent_uses")
     def uses(self, obj: Any) -> str:
         return f"{obj.recent_uses:,}"
 

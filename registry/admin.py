@@ -37,7 +37,7 @@ class ModelRegistryAdmin(ActingAdmin):
     list_display: tuple[str, ...] = ("model_name", "hf_path", "location", "size", "state", "last_used", "pin")
     list_filter = ("cache_location", "status", "pinned")
     search_fields = ("model_name", "hf_path")
-    list_per_page = 50
+    list_per_page = 25
     conditional_fields = {"cache_path": "cache_location == 'custom'"}
     actions_list = ("register_new_model",)
     change_form_outer_before_template = "registry/live.html"

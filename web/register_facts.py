@@ -27,12 +27,13 @@ def register_facts(request: HttpRequest) -> HttpResponse:
     if not admin.site.get_model_admin(ModelRegistry).has_add_permission(request):
         raise PermissionDenied
     asked = read_form(request.GET)
+    is_making_room = Job.objects.open().filter(kind__in=_MAKES_ROOM).exists()  # asked first: what it frees comes later
     outlook = look_ahead(asked) if asked.hf_path and not asked.problem else None
     shown = {
         "asked": asked,
         "outlook": outlook,
         "choices": _choices(outlook),
-        "is_making_room": Job.objects.open().filter(kind__in=_MAKES_ROOM).exists(),
+        "is_making_room": is_making_room,
     }
     return TemplateResponse(request, "web/register_facts.html", shown)
 

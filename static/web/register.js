@@ -1,13 +1,62 @@
-// Register New Model: takes over what the outlook proposes, for as long as nobody chose otherwise by hand.
+// Register New Model: looks ahead while somebody types, and takes over what is proposed for as long as nobody chose
+// otherwise by hand.
+
+const LOOK_MS = 600;
+const ROOM_MS = 5000;
+const CANNOT = "The server does not answer. The form works without it: type a size, and save.";
 
 const place = document.querySelector("#hl-repo-facts");
+const asking = document.querySelector("#hl-asking");
 const choices = document.querySelector("#id_cache_location");
 const name = document.querySelector("#id_model_name");
 const dialog = document.querySelector("#hl-dialog");
-const CANNOT = "The server does not answer. The form works without it: type a size, and save.";
+const fields = ["hf_path", "wanted_revision", "cache_location", "cache_path", "estimated_size_mb"];
 
 let isChosen = place.dataset.chosen === "true";
 let proposed = "";
+let timer = 0;
+let asked = null; // what is asked of the server now
+
+// Asking
+
+function question() {
+  const form = new FormData(place.closest("form"));
+  return new URLSearchParams(fields.map((field) => [field, form.get(field) ?? ""]));
+}
+
+async function look() {
+  clearTimeout(timer);
+  asked?.abort();
+  const mine = (asked = new AbortController());
+  asking.hidden = false;
+  try {
+    const answer = await fetch(`${place.dataset.url}?${question()}`, { signal: mine.signal });
+    if (!answer.ok) throw new Error(answer.statusText);
+    show(await answer.text());
+  } catch (error) {
+    if (!mine.signal.aborted && document.visibilityState === "visible") place.textContent = CANNOT;
+  }
+  if (asked === mine) asking.hidden = true;
+}
+
+function lookSoon(delay = LOOK_MS) {
+  clearTimeout(timer);
+  timer = setTimeout(look, delay);
+}
+
+function show(text) {
+  const answer = document.createElement("template");
+  answer.innerHTML = text;
+  answer.content.querySelectorAll(".hl-after").forEach((bar) => {
+    document.getElementById(bar.id)?.replaceWith(bar);
+  });
+  place.replaceChildren(answer.content);
+  htmx.process(place);
+  takeOver();
+  if (place.querySelector("[data-again]")) lookSoon(ROOM_MS);
+}
+
+// Taking over
 
 function choose(location) {
   const button = choices.querySelector(`input[value="${CSS.escape(location)}"]`);
@@ -26,9 +75,20 @@ function takeOver() {
   if (!isChosen && outlook.dataset.recommended) choose(outlook.dataset.recommended);
 }
 
-choices.addEventListener("change", (event) => {
-  if (event.isTrusted) isChosen = true;
-});
+// Hearing
+
+for (const field of fields) {
+  const input = document.querySelector(`input[name="${field}"]:not([type=radio])`);
+  input?.addEventListener("input", () => lookSoon());
+}
+
+for (const kind of ["click", "change"]) {
+  choices.addEventListener(kind, (event) => {
+    if (event.isTrusted) isChosen = true;
+  });
+}
+
+choices.addEventListener("change", () => look());
 
 place.addEventListener("click", (event) => {
   const button = event.target.closest("[data-choose]");
@@ -38,12 +98,8 @@ place.addEventListener("click", (event) => {
 });
 
 document.body.addEventListener("htmx:afterSettle", (event) => {
-  if (event.detail.target?.id === "hl-repo-facts") takeOver();
   if (event.detail.target?.id === "hl-dialog-body" && !dialog.open) dialog.showModal();
 });
 
-for (const trouble of ["htmx:responseError", "htmx:sendError"]) {
-  place.addEventListener(trouble, () => {
-    place.textContent = CANNOT;
-  });
-}
+document.body.addEventListener("hl-done", look);
+look();
