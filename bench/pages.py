@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import httpx2
+from playwright.sync_api import Browser
 
 from bench.api import READY_MODELS, measure_ms, register_models, show, write_past
 from tests.e2e.server import Server, free_port, make_environment, running_server, wait_for
@@ -42,9 +43,9 @@ def weigh_kb(server: Server, pages: list[str]) -> dict[str, float]:
         return {path: _weigh(server, path, browser=browser) for path in pages}
 
 
-def _weigh(server: Server, path: str, *, browser: object) -> float:
+def _weigh(server: Server, path: str, *, browser: Browser) -> float:
     weights: list[float] = []
-    with quiet_page(browser, port=server.port) as page:  # type: ignore[arg-type]
+    with quiet_page(browser, port=server.port) as page:
         session = page.context.new_cdp_session(page)
         session.send("Network.enable")
         session.on("Network.loadingFinished", lambda event: weights.append(event["encodedDataLength"]))

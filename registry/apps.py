@@ -3,7 +3,7 @@ from django.apps import AppConfig
 
 class RegistryConfig(AppConfig):
     name = "registry"
-    verbose_name = "Models"
+    verbose_name = "Registry"
 
     def ready(self) -> None:
         from django.db.models.signals import pre_delete

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from cachemgr.stats import CacheLine, cache_lines
 from inference.models import UsageRecord
-from registry.bars import facts_of
+from registry.job_words import facts_of
 from registry.models import Job, ModelRegistry
 from web import attention, bars, presences
 from web.attention import Findings, Item

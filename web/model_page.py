@@ -133,7 +133,7 @@ def _served_with(model: ModelRegistry, *, path: str) -> list[str]:
 
 
 def _requests(days: Sequence[Day]) -> DayPlot:
-    return draw_days([Pair(day.date, day.uses, day.errors) for day in days], lower="requests", upper="failed")
+    return draw_days([Pair(day.date, day.uses, day.errors) for day in days], lower="answered", upper="failed")
 
 
 def _tokens(days: Sequence[Day]) -> DayPlot:

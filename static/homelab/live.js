@@ -29,9 +29,12 @@ if (bars.size > 0) {
 // Memory
 
 const places = document.querySelectorAll(".hl-presence");
+const acts = document.querySelectorAll(".hl-acts[data-model]");
 
 if (places.length > 0) {
   watchPresences((presenceOf) => {
     places.forEach((place) => (place.textContent = presenceWords(presenceOf(place.dataset.model))));
+    // What is in memory can leave it, what is not can come: a style sheet shows the button for it.
+    acts.forEach((buttons) => (buttons.dataset.presence = presenceOf(buttons.dataset.model).status));
   });
 }

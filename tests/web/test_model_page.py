@@ -84,7 +84,7 @@ def test_the_days_count_requests_and_tokens_and_are_drawn(browser, model) -> Non
     assert len(days) == 30 and days[-1].date == timezone.now().date()
     assert [(day.uses, day.errors, day.prompt_tokens) for day in days if day.uses] == [(1, 1, 100), (2, 0, 200)]
     page = page_of(browser, model)
-    assert "3 requests, 1 failed in 30 days." in page and "300 tokens read, 30 written in 30 days." in page
+    assert "3 answered, 1 failed in 30 days." in page and "300 tokens read, 30 written in 30 days." in page
     assert page.count("<svg") == 2 and 'role="img"' in page
 
 
