@@ -126,22 +126,23 @@ def _marks(figures: CacheFigures, *, threshold: float, full_bytes: int) -> tuple
 
 
 def draw_disk(figures: CacheFigures, *, ours_bytes: int) -> Bar:
-    """The whole disk: this cache, what else lies there, what is promised, and what is left. `ours_bytes` is what the
-    cache takes of it. The mark is as far as the cache may grow."""
+    """The whole disk: what others have, this cache, what is promised, and what is left. `ours_bytes` is what the cache
+    takes of it. The mark is as far as the cache may grow, where the disk is large enough for that."""
     total, free = figures.disk_total_bytes, figures.disk_free_bytes
     if not total:
         return Bar(())
     ours = min(ours_bytes, figures.disk_used_bytes)
     reserved = min(figures.reserved_bytes, free)
+    others = figures.disk_used_bytes - ours
     parts = [
+        Piece("others", "others", others),
         Piece("ours", "here", ours),
         Piece("reserved", "reserved", reserved),
         Piece("free", "free", free - reserved),
-        Piece("others", "others", figures.disk_used_bytes - ours),
         Piece("kept", "kept by the system", max(0, total - figures.disk_used_bytes - free)),  # ext4 keeps 5 % for root
     ]
-    limit = figures.limit_bytes
-    marks = () if limit is None or limit > total else (Mark("limit", "its limit", at=_percent(limit, of=total)),)
+    end = total if figures.limit_bytes is None else others + figures.limit_bytes
+    marks = (Mark("limit", "its limit", at=_percent(end, of=total)),) if end < total else ()
     return Bar(_place(parts, full_bytes=total), marks)
 
 

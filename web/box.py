@@ -24,6 +24,7 @@ from web.traffic import Traffic, last_hour
 _JOBS_SHOWN = 6
 _NEWS = timedelta(days=7)
 _FOUND_SHOWN = 6
+_BY_HAND = (ModelRegistry.Status.REGISTERED, ModelRegistry.Status.DOWNLOADING)
 _TROUBLED = (ModelRegistry.Status.FAILED, ModelRegistry.Status.MISSING)
 
 
@@ -48,7 +49,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """Of a box that nobody has used yet. `models` were found on its drives, or registered."""
+    """Of a box that nobody has used yet. `models` were found on its drives."""
 
     models: tuple[str, ...]
     more_models: int
@@ -76,24 +77,31 @@ class Box:
 
 def look(*, in_memory: Sequence[Mapping[str, Any]] | None) -> Box:
     """`in_memory` as /api/ps has it. A fixed number of queries."""
-    lines, now = cache_lines(), timezone.now()
-    names = dict(ModelRegistry.objects.order_by("model_name").values_list("model_name", "pk"))
+    lines = cache_lines()
+    models = list(ModelRegistry.objects.order_by("model_name").values_list("model_name", "pk", "status"))
+    keys = {name: key for name, key, _ in models}
+    jobs, job_count = _open_jobs()
+    traffic = last_hour(now=timezone.now())
     items = attention.list_items(_findings(lines))
-    open_jobs = list(Job.objects.open().for_display().order_by("-state", "pk")[: _JOBS_SHOWN + 1])
-    more_jobs = Job.objects.open().count() - _JOBS_SHOWN if len(open_jobs) > _JOBS_SHOWN else 0
-    traffic = last_hour(now=now)
+    is_used = bool(traffic.count or jobs or {status for *_, status in models} & set(_BY_HAND))
     return Box(
         drives=[_drive(line) for line in lines],
-        presences=None if in_memory is None else presences.describe(in_memory, keys=names),
+        presences=None if in_memory is None else presences.describe(in_memory, keys=keys),
         machine=read_machine(),
-        jobs=[_work(job) for job in open_jobs[:_JOBS_SHOWN]],
-        more_jobs=more_jobs,
+        jobs=[_work(job) for job in jobs],
+        more_jobs=job_count - len(jobs),
         traffic=traffic,
         items=items[: attention.SHOWN],
         more_items=max(0, len(items) - attention.SHOWN),
-        model_count=len(names),
-        welcome=_welcome(list(names), is_used=bool(traffic.count or open_jobs)),
+        model_count=len(models),
+        welcome=_welcome(list(keys), is_used=is_used),
     )
+
+
+def _open_jobs() -> tuple[list[Job], int]:
+    """Those that run come first, as many as are shown; and how many there are."""
+    found = Job.objects.open()
+    return list(found.for_display().order_by("-state", "pk")[:_JOBS_SHOWN]), found.count()
 
 
 def _drive(line: CacheLine) -> Drive:
@@ -124,7 +132,7 @@ _MOST = 100  # more than anybody reads
 
 
 def _welcome(names: Sequence[str], *, is_used: bool) -> Welcome | None:
-    """Until a first request was answered, or a first job was made. Two queries at most."""
+    """Until a first model was registered, a first request answered, or a first job made. Two queries at most."""
     if is_used or UsageRecord.objects.exists() or Job.objects.exists():
         return None
     return Welcome(tuple(names[:_FOUND_SHOWN]), more_models=max(0, len(names) - _FOUND_SHOWN))

@@ -96,7 +96,8 @@ def test_of_a_drive_that_nobody_has_seen_there_is_no_bar(limit: int | None) -> N
 def test_the_disk_shows_how_far_the_cache_may_grow() -> None:
     bar = draw_disk(figures(reserved_bytes=10 * GB), ours_bytes=45 * GB)
     assert sizes(bar) == {"here": 45, "reserved": 10, "free": 390, "others": 505, "kept by the system": 50}
-    assert marks(bar) == {"its limit": 10}
+    assert [piece.words for piece in bar.pieces][:2] == ["others", "here"], "what is used is on the left"
+    assert marks(bar) == {"its limit": 60.5}
     assert marks(draw_disk(figures(limit_bytes=2000 * GB), ours_bytes=0)) == {}
 
 

@@ -186,10 +186,12 @@ def test_caches_that_nobody_has_measured_or_found_say_what_to_do(browser, caches
     assert "Set PRIMARY_CACHE_PATH and SECONDARY_CACHE_PATH" in page
 
 
-@pytest.mark.parametrize("what", ["request", "job"])
+@pytest.mark.parametrize("what", ["request", "job", "model"])
 def test_it_welcomes_nobody_who_has_used_it(browser, caches, what: str) -> None:
     measure_caches()
-    if what == "job":
+    if what == "model":
+        add_model("wanted", status="registered")
+    elif what == "job":
         Job.objects.create(kind="download", model=None, model_name="x", hf_path="a/x", state="done")
     else:
         add_request(started_at=timezone.now() - timedelta(days=90))
