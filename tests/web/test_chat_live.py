@@ -182,11 +182,6 @@ def test_the_same_call_is_there_for_a_shell_and_for_python(page: Page, tiny: str
 # Trouble
 
 
-def refuse(page: Page, status: int, code: str, message: str) -> None:
-    error = {"error": {"message": message, "type": "server_error", "param": None, "code": code}}
-    page.route("**/v1/chat/completions", lambda route: route.fulfill(status=status, json=error))
-
-
 def test_a_refusal_is_told_in_place_with_what_to_do_and_tried_again(
     browser: Browser, server: Server, tiny: str
 ) -> None:
@@ -194,7 +189,8 @@ def test_a_refusal_is_told_in_place_with_what_to_do_and_tried_again(
     with browser.new_context(base_url=f"http://localhost:{server.port}") as context:
         page = context.new_page()
         set_up(page, max_tokens="5")
-        refuse(page, 503, "insufficient_memory", "tiny needs 9.0 GB, and 2.0 GB are free.")
+        error = {"message": "tiny needs 9.0 GB, and 2.0 GB are free.", "code": "insufficient_memory"}
+        page.route("**/v1/chat/completions", lambda route: route.fulfill(status=503, json={"error": error}))
         ask(page, "Hello")
         alert = page.get_by_role("alert").filter(has_text="tiny needs 9.0 GB, and 2.0 GB are free.")
         expect(alert).to_contain_text("Unload another model")
@@ -207,18 +203,22 @@ def test_a_refusal_is_told_in_place_with_what_to_do_and_tried_again(
 def test_a_lost_connection_keeps_what_came(page: Page, tiny: str) -> None:
     set_up(page)
     event = 'data: {"choices":[{"delta":{"content":"Half of"}}]}\n\n'
-    headers = {"Content-Type": "text/event-stream"}
-
-    def cut(route: Route) -> None:
-        route.fulfill(status=200, headers=headers, body=event)
-
-    page.route("**/v1/chat/completions", cut)
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(content_type="text/event-stream", body=event))
     ask(page, "Hello")
     expect(page.get_by_role("alert").filter(has_text="The connection was lost")).to_contain_text("is kept")
     expect(page.locator(".chat-text")).to_have_text("Half of")
 
 
-# Who asks
+def test_an_engine_that_dies_is_told_and_another_one_is_asked(page: Page, tiny: str, server: Server) -> None:
+    set_up(page, temperature="1.5", seed="3")
+    ask(page, "Tell me a long story.")
+    expect(page.locator(".chat-text")).not_to_be_empty(timeout=60_000)
+    next(child for child in server.program("web").children() if "inference.engine" in child.cmdline()).kill()
+    alert = page.get_by_role("alert").filter(has_text="tiny")
+    expect(alert).to_be_visible()
+    assert page.locator(".chat-text").inner_text().strip()
+    alert.get_by_role("button", name="Try again").click()
+    expect(page.locator(".chat-stats")).to_have_text(DONE, timeout=60_000)
 
 
 def test_a_signed_in_browser_of_another_device_chats_and_sees_jobs_too(
