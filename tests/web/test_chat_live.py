@@ -47,14 +47,13 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
         yield page
 
 
-@pytest.fixture(scope="module")
-def tiny(browser: Browser, server: Server) -> str:
-    """A model that is ready."""
-    with browser.new_context(base_url=server.url) as context:
-        page = context.new_page()
+@pytest.fixture
+def tiny(page: Page, server: Server) -> str:
+    """A model that is ready, whatever the test before did."""
+    if server.get("/api/models/tiny")[0] == 404:
         register(page, "tiny")
         assert page.request.post("/api/models/tiny/download").ok
-        wait_for(lambda: server.get("/api/models/tiny")[1]["status"] == "ready")
+    wait_for(lambda: server.get("/api/models/tiny")[1]["status"] == "ready")
     return "tiny"
 
 
@@ -74,10 +73,10 @@ def set_up(page: Page, **settings: str) -> None:
     page.goto("/chat")
 
 
-# Without a model
-
-
 def test_without_a_model_it_leads_to_one_and_notices_when_one_is_there(page: Page, server: Server) -> None:
+    for known in server.get("/api/models")[1]:
+        page.request.post(f"/api/models/{known['model_name']}/unload", data={"force": True})
+        assert page.request.delete(f"/api/models/{known['model_name']}?files=trash").ok
     register(page, "later")
     page.goto("/chat")
     expect(page.get_by_role("heading", name="No model is ready")).to_be_visible()
@@ -86,7 +85,7 @@ def test_without_a_model_it_leads_to_one_and_notices_when_one_is_there(page: Pag
     expect(page.get_by_role("button", name="Send")).to_be_disabled()
     assert page.request.post("/api/models/later/download").ok
     expect(page.get_by_role("heading", name="Ask something")).to_be_visible(timeout=30_000)
-    assert page.request.delete("/api/models/later?files=keep").ok
+    assert page.request.delete("/api/models/later?files=trash").ok
 
 
 # Answers
@@ -143,6 +142,7 @@ def test_settings_go_with_the_question_and_wrong_ones_are_refused_in_place(page:
     expect(page.locator(".chat-stats")).to_contain_text("ended at its limit of tokens", timeout=60_000)
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("Temperature").fill("9")
+    expect(page.locator("#chat-settings .chat-said", has_text="2")).to_be_visible()
     page.keyboard.press("Escape")
     ask(page, "Again")
     expect(page.get_by_role("alert").filter(has_text="The settings have something wrong")).to_contain_text(
