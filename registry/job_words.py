@@ -17,7 +17,9 @@ def facts_of(job: Job) -> str:
 
 
 def _running(job: Job) -> list[str]:
-    stage = "ending" if job.shall_end else job.stage or "starting"
+    if job.shall_end:
+        return ["ending"]
+    stage = job.stage or "starting"
     done = f": {format_bytes(job.bytes_done)} of {format_bytes(job.bytes_total)}" if job.bytes_total else ""
     facts = [f"{stage}{done}"]
     if job.rate:

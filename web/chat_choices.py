@@ -64,16 +64,18 @@ class Setting:
     step: str
 
 
-def _setting(name: str, *, label: str, words: str, step: str = "1") -> Setting:
+def _setting(name: str, *, label: str, words: str, step: str = "any") -> Setting:
     least, most = (NUMBERS | WHOLE_NUMBERS)[name]
     return Setting(name, label, words, least=max(least, -_MOST_EXACT), most=min(most, _MOST_EXACT), step=step)
 
 
 SETTINGS = (
-    _setting("temperature", label="Temperature", words="0 takes the likeliest word; more is freer.", step="0.05"),
-    _setting("top_p", label="Top p", words="Only the likeliest words that together have this share.", step="0.01"),
-    _setting("top_k", label="Top k", words="Only so many of the likeliest words; -1 is all."),
-    _setting("max_tokens", label="Longest answer", words="In tokens; a token is about three quarters of a word."),
-    _setting("seed", label="Seed", words="The same number gives the same answer again."),
+    _setting("temperature", label="Temperature", words="0 takes the likeliest word; more is freer."),
+    _setting("top_p", label="Top p", words="Only the likeliest words that together have this share."),
+    _setting("top_k", label="Top k", words="Only so many of the likeliest words; -1 is all.", step="1"),
+    _setting(
+        "max_tokens", label="Longest answer", words="In tokens; a token is about three quarters of a word.", step="1"
+    ),
+    _setting("seed", label="Seed", words="The same number gives the same answer again.", step="1"),
 )
 STOPS_HELP = f"The answer ends before any of these texts: one a line, {MAX_STOPS} at most."

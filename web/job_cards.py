@@ -126,8 +126,10 @@ def make_card(job: Job) -> JobCard:
 
 
 def _has_bar(job: Job) -> bool:
-    """It runs or did run, and it is known how much there is to do."""
-    return job.is_open and job.bytes_total > 0 and (job.state == State.RUNNING or job.bytes_done > 0)
+    """It runs or did run, it goes on, and it is known how much there is to do."""
+    return (
+        job.is_open and not job.shall_end and job.bytes_total > 0 and (job.state == State.RUNNING or job.bytes_done > 0)
+    )
 
 
 def _sign(job: Job) -> Sign:

@@ -21,6 +21,11 @@ export function openSettings({ mostStops, onChange }) {
 function check(mostStops) {
   const stops = form.elements.stop;
   stops.setCustomValidity(stopsOf(stops.value).length > mostStops ? `${mostStops} texts are the most.` : "");
+  for (const field of fields) {
+    const place = field.closest("label").querySelector(".chat-said");
+    if (place && place.textContent !== field.validationMessage) place.textContent = field.validationMessage;
+    field.setAttribute("aria-invalid", String(!field.checkValidity()));
+  }
 }
 
 const stopsOf = (text) => text.split("\n").filter(Boolean);

@@ -47,14 +47,13 @@ def page(browser: Browser, server: Server) -> Iterator[Page]:
         yield page
 
 
-@pytest.fixture(scope="module")
-def tiny(browser: Browser, server: Server) -> str:
-    """A model that is ready."""
-    with browser.new_context(base_url=server.url) as context:
-        page = context.new_page()
+@pytest.fixture
+def tiny(page: Page, server: Server) -> str:
+    """A model that is ready, whatever the test before did."""
+    if server.get("/api/models/tiny")[0] == 404:
         register(page, "tiny")
         assert page.request.post("/api/models/tiny/download").ok
-        wait_for(lambda: server.get("/api/models/tiny")[1]["status"] == "ready")
+    wait_for(lambda: server.get("/api/models/tiny")[1]["status"] == "ready")
     return "tiny"
 
 
@@ -74,10 +73,10 @@ def set_up(page: Page, **settings: str) -> None:
     page.goto("/chat")
 
 
-# Without a model
-
-
 def test_without_a_model_it_leads_to_one_and_notices_when_one_is_there(page: Page, server: Server) -> None:
+    for known in server.get("/api/models")[1]:
+        page.request.post(f"/api/models/{known['model_name']}/unload", data={"force": True})
+        assert page.request.delete(f"/api/models/{known['model_name']}?files=trash").ok
     register(page, "later")
     page.goto("/chat")
     expect(page.get_by_role("heading", name="No model is ready")).to_be_visible()
@@ -86,7 +85,7 @@ def test_without_a_model_it_leads_to_one_and_notices_when_one_is_there(page: Pag
     expect(page.get_by_role("button", name="Send")).to_be_disabled()
     assert page.request.post("/api/models/later/download").ok
     expect(page.get_by_role("heading", name="Ask something")).to_be_visible(timeout=30_000)
-    assert page.request.delete("/api/models/later?files=keep").ok
+    assert page.request.delete("/api/models/later?files=trash").ok
 
 
 # Answers
@@ -143,6 +142,7 @@ def test_settings_go_with_the_question_and_wrong_ones_are_refused_in_place(page:
     expect(page.locator(".chat-stats")).to_contain_text("ended at its limit of tokens", timeout=60_000)
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("Temperature").fill("9")
+    expect(page.locator("#chat-settings .chat-said", has_text="2")).to_be_visible()
     page.keyboard.press("Escape")
     ask(page, "Again")
     expect(page.get_by_role("alert").filter(has_text="The settings have something wrong")).to_contain_text(
@@ -182,11 +182,6 @@ def test_the_same_call_is_there_for_a_shell_and_for_python(page: Page, tiny: str
 # Trouble
 
 
-def refuse(page: Page, status: int, code: str, message: str) -> None:
-    error = {"error": {"message": message, "type": "server_error", "param": None, "code": code}}
-    page.route("**/v1/chat/completions", lambda route: route.fulfill(status=status, json=error))
-
-
 def test_a_refusal_is_told_in_place_with_what_to_do_and_tried_again(
     browser: Browser, server: Server, tiny: str
 ) -> None:
@@ -194,7 +189,8 @@ def test_a_refusal_is_told_in_place_with_what_to_do_and_tried_again(
     with browser.new_context(base_url=f"http://localhost:{server.port}") as context:
         page = context.new_page()
         set_up(page, max_tokens="5")
-        refuse(page, 503, "insufficient_memory", "tiny needs 9.0 GB, and 2.0 GB are free.")
+        error = {"message": "tiny needs 9.0 GB, and 2.0 GB are free.", "code": "insufficient_memory"}
+        page.route("**/v1/chat/completions", lambda route: route.fulfill(status=503, json={"error": error}))
         ask(page, "Hello")
         alert = page.get_by_role("alert").filter(has_text="tiny needs 9.0 GB, and 2.0 GB are free.")
         expect(alert).to_contain_text("Unload another model")
@@ -207,18 +203,22 @@ def test_a_refusal_is_told_in_place_with_what_to_do_and_tried_again(
 def test_a_lost_connection_keeps_what_came(page: Page, tiny: str) -> None:
     set_up(page)
     event = 'data: {"choices":[{"delta":{"content":"Half of"}}]}\n\n'
-    headers = {"Content-Type": "text/event-stream"}
-
-    def cut(route: Route) -> None:
-        route.fulfill(status=200, headers=headers, body=event)
-
-    page.route("**/v1/chat/completions", cut)
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(content_type="text/event-stream", body=event))
     ask(page, "Hello")
     expect(page.get_by_role("alert").filter(has_text="The connection was lost")).to_contain_text("is kept")
     expect(page.locator(".chat-text")).to_have_text("Half of")
 
 
-# Who asks
+def test_an_engine_that_dies_is_told_and_another_one_is_asked(page: Page, tiny: str, server: Server) -> None:
+    set_up(page, temperature="1.5", seed="3")
+    ask(page, "Tell me a long story.")
+    expect(page.locator(".chat-text")).not_to_be_empty(timeout=60_000)
+    next(child for child in server.program("web").children() if "inference.engine" in child.cmdline()).kill()
+    alert = page.get_by_role("alert").filter(has_text="tiny")
+    expect(alert).to_be_visible()
+    assert page.locator(".chat-text").inner_text().strip()
+    alert.get_by_role("button", name="Try again").click()
+    expect(page.locator(".chat-stats")).to_have_text(DONE, timeout=60_000)
 
 
 def test_a_signed_in_browser_of_another_device_chats_and_sees_jobs_too(

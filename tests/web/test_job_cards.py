@@ -57,6 +57,8 @@ def test_a_bar_and_facts_are_those_of_open_jobs() -> None:
     card = make_card(job(**running))
     assert (card.percent, card.facts) == (25.0, "downloading: 1.0 GB of 4.0 GB, 100 MB/s, 30 s left")
     assert make_card(job(state="running", stage="planning")).percent is None
+    ending = make_card(job(**running, cancel_requested=True))
+    assert (ending.percent, ending.facts) == (None, "ending")
     ended = make_card(job(**running | {"state": "failed", "error_message": "The drive is full."}))
     assert (ended.percent, ended.facts, ended.trouble) == (None, "", "The drive is full.")
 
