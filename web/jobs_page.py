@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from registry import checkups, jobs, removal
-from registry.admin import with_sentence
+from registry.act_page import with_sentence
 from registry.job_queue import JobQuerySet
 from registry.models import Job
 from registry.services import find_job, model_of
