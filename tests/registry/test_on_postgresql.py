@@ -19,6 +19,7 @@ TESTS = [
     "tests/registry/test_jobs_claims.py",
 ]
 TESTS_OF_RECORDS = ["tests/inference/test_records.py", "tests/inference/test_stats.py"]
+TESTS_OF_PAGES = ["tests/web/test_home_page.py", "tests/web/test_traffic.py", "tests/cachemgr/test_history.py"]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,11 @@ def postgres_url() -> Iterator[str]:
         yield url
 
 
-@pytest.mark.parametrize("tests", [TESTS, TESTS_OF_RECORDS], ids=["bookings, promises and races", "records"])
+@pytest.mark.parametrize(
+    "tests",
+    [TESTS, TESTS_OF_RECORDS, TESTS_OF_PAGES],
+    ids=["bookings, promises and races", "records", "pages"],
+)
 def test_all_of_it_ends_the_same_on_postgresql(postgres_url: str, tests: list[str]) -> None:
     """A run of its own, because Django has one database for all of its life."""
     done = subprocess.run(

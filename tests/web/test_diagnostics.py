@@ -55,7 +55,7 @@ class TestReport:
         caches.primary.events.create(kind="state", before="ok", after="missing", message="The drive went away.")
         report = write_report(presences=[PRESENCE])
         for words in (
-            f"python {sys.version.split()[0]}", "django 5.2", "torch 2", "transformers ", "database sqlite", "kernel ",
+            f"python {sys.version.split()[0]}", "django 5.2", "torch 2", "transformers ", f"database {connection.vendor}", "kernel ",
             "TRASH_DAYS = 7 (default)", "HF_TOKEN = not set (default)", f"primary {caches.primary.path}: ok",
             "limit 1.0 GB", "primary: 1 failed", "x (a/x, primary): failed. Its weights are bad.",
             "download: 1 failed", "download of x failed: hash_mismatch One file is another.",
