@@ -103,7 +103,7 @@ def _model(model: ModelRegistry) -> Item:
 
 
 def _jobs(jobs: Collection[Job]) -> Iterator[Item]:
-    address = f"{reverse('admin:registry_job_changelist')}?state__exact=failed"
+    address = f"{reverse('jobs-page')}?state=failed"
     for job in jobs:
         yield Item(
             "sync_problem", f"The {job.kind} of {job.title} failed", _short(job.error_message), address, "Try again"

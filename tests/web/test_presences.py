@@ -33,7 +33,6 @@ def presence(**values: Any) -> Presence:
     ("values", "words"),
     [
         ({}, "idle, stays"),
-        ({"unloads_at": (timezone.now() + timedelta(hours=2, seconds=30)).isoformat()}, "idle, leaves in 2 h 0 min"),
         ({"unloads_at": (timezone.now() - timedelta(hours=2)).isoformat()}, "idle, leaves in 0 s"),
         ({"requests": 1}, "answers 1 request"),
         ({"requests": 12}, "answers 12 requests"),
@@ -46,6 +45,11 @@ def presence(**values: Any) -> Presence:
 )
 def test_what_a_model_does_is_said_in_words(values: dict[str, Any], words: str) -> None:
     assert presence(**values).doing == words
+
+
+def test_when_an_idle_model_leaves_is_said_from_now_on() -> None:
+    leaves_at = timezone.now() + timedelta(hours=2, seconds=20)
+    assert presence(unloads_at=leaves_at.isoformat()).doing == "idle, leaves in 2 h 0 min"
 
 
 def test_a_load_is_a_bar_where_its_bytes_are_known() -> None:
