@@ -125,7 +125,7 @@ def failed_job(caches) -> None:
         (failed_model, "bad does not work", "No engine can load it.", "/admin/registry/modelregistry/"),
         (missing_model, "lost: its files are not there", "Nothing of it lies there.", "/admin/registry/modelregistry/"),
         (damaged, "rotten: 2 files are bad", "Repair fetches what is bad", "/admin/registry/modelregistry/"),
-        (failed_job, "The download of x failed", "The hub said no.", "/admin/registry/job/?state__exact=failed"),
+        (failed_job, "The download of x failed", "The hub said no.", "/jobs?state=failed"),
     ],
 )
 def test_what_wants_attention_is_said_once_with_the_way_to_where_it_is_solved(
