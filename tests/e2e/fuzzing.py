@@ -5,7 +5,9 @@ does not describe.
 """
 
 import argparse
+import json
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +26,7 @@ from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks
 
 from demo.tiny_model import make_tiny_llama
-from tests.e2e.server import PROJECT, Server, running_server, wait_for
+from tests.e2e.server import PROJECT, Server, make_environment, running_server, wait_for
 from tests.factories import loadable_files, make_cached_repo
 
 STATED_REASONS = {
@@ -37,6 +39,8 @@ STATED_REASONS = {
     "hub_unreachable": 502,
 }
 """Codes of answers of 5xx that are no mistakes: something that the request needs is away, or full."""
+SCOPES = ("admin", "inference")
+WHO = ("owner", *SCOPES, "nobody")
 SERVED = ["tiny"]  # an engine answers for it, so nothing moves or removes it
 SHELF = ["shelf", "book"]
 OTHER_METHODS = ("PUT", "TRACE", "OPTIONS", "HEAD", "PROPFIND", "PATCH", "DELETE", "POST", "GET")
@@ -80,10 +84,12 @@ class Tally:
 
 
 class Fuzzer:
-    def __init__(self, url: str, *, seed_number: int) -> None:
+    def __init__(self, url: str, *, seed_number: int, key: str = "") -> None:
         self.url = url
         self.tally = Tally()
         self.session = requests.Session()
+        if key:
+            self.session.headers["Authorization"] = f"Bearer {key}"
         self.random = random.Random(seed_number)
         document = schemathesis.openapi.from_path(PROJECT / "docs" / "openapi.yaml")
         self.operations = [each.ok() for each in document.exclude(path_regex=_NEVER_END).get_all_operations()]
@@ -210,21 +216,37 @@ def tracebacks_of(server: Server) -> int:
     )
 
 
-def fuzz(folder: Path, *, count: int, seconds: float, seed_number: int) -> tuple[Tally, Server]:
+def make_key(folder: Path, *, port: int, scope: str) -> str:
+    """As its owner does it, in the shell."""
+    command = [sys.executable, "manage.py", "apikey", "create", "fuzz", "--scope", scope, "--json"]
+    environment = make_environment(folder, port=port)
+    made = subprocess.run(command, cwd=PROJECT, env=environment, check=True, capture_output=True, text=True)
+    return str(json.loads(made.stdout)["key"])
+
+
+def fuzz(folder: Path, *, count: int, seconds: float, seed_number: int, who: str = "owner") -> tuple[Tally, Server]:
     """Of a server of its own. It is stopped at the end; what it said in the terminal is left."""
-    with running_server(folder, KEEP_ALIVE="-1") as server:
+    with running_server(folder) as server:
         fill(server, folder)
-        return Fuzzer(server.url, seed_number=seed_number).run(count=count, seconds=seconds), server
+    strict = {} if who == "owner" else {"LOCAL_TRUST": "off", "REQUESTS_PER_MINUTE": "1000000"}
+    with running_server(folder, KEEP_ALIVE="-1", **strict) as server:
+        key = make_key(folder, port=server.port, scope=who) if who in SCOPES else ""
+        return Fuzzer(server.url, seed_number=seed_number, key=key).run(count=count, seconds=seconds), server
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="script/fuzz", description=__doc__)
     parser.add_argument("--requests", type=int, default=20_000, help="how many to make")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6)
+    parser.add_argument(
+        "--as", dest="who", choices=WHO, default="owner", help="this machine's owner, a key of a scope, or nobody"
+    )
     options = parser.parse_args()
-    print(f"seed {options.seed}", flush=True)
+    print(f"seed {options.seed}, as {options.who}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        tally, server = fuzz(Path(folder), count=options.requests, seconds=float("inf"), seed_number=options.seed)
+        tally, server = fuzz(
+            Path(folder), count=options.requests, seconds=float("inf"), seed_number=options.seed, who=options.who
+        )
         traces = tracebacks_of(server)
     print(tally.describe(), f"{traces} tracebacks in the server's log.", sep="\n")
     return 1 if tally.problems or traces else 0

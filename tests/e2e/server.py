@@ -104,6 +104,11 @@ class Server:
         except OSError:
             return False
 
+    def has_measured(self) -> bool:
+        """The worker's first look at both drives, which comes a moment after the first answer."""
+        stats = self.get("/api/cache/stats")[1]
+        return all(stats[name]["status"] == "ok" for name in ("primary", "secondary"))
+
     def wait_until_up(self) -> float:
         """Seconds from the start to the first good answer."""
 

@@ -1,31 +1,20 @@
-"""The pages in a real browser, against a real server: register, refuse, warn, download, load, look at the bars."""
+"""Single pages in a real browser, against a real server. test_web.py walks through all of them."""
 
-import os
 import re
 import shutil
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from cachemgr.layout import MARKER_FILE
 from demo.tiny_model import make_tiny_llama
 from tests.e2e.server import Server, running_server, wait_for
 from tests.factories import loadable_files, write_hub_repo
 from tests.hub import FaultyHub
+from tests.web.chromium import DARK, DESK, PHONE, fits, needs_chromium, quiet_page, running_chromium
 
-CHROMIUM = Path("/usr/bin/chromium")
-PICTURES = os.environ.get("PICTURES")  # a folder: the pictures of the README are made by this very run
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
-
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists() and not os.environ.get("CI"), reason="Debian's chromium is not installed"),
-]
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -38,51 +27,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         hub.faults.rate_bytes_per_second = 10_000_000
         limits = {"PRIMARY_CACHE_LIMIT_GB": "0.1", "SECONDARY_CACHE_LIMIT_GB": "1", "DISK_RESERVE_GB": "0.1"}
         with running_server(folder, HF_ENDPOINT=hub.endpoint, **limits) as running:
-            wait_for(lambda: is_measured(running))
+            wait_for(running.has_measured)
             yield running
-
-
-def is_measured(server: Server) -> bool:
-    """The worker's first look at both drives, which comes a moment after the first answer."""
-    stats = server.get("/api/cache/stats")[1]
-    return all(stats[name]["status"] == "ok" for name in ("primary", "secondary"))
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield browser
-        browser.close()
+    with running_chromium() as running:
+        yield running
 
 
-DEVICES = {
-    "desk": {"viewport": {"width": 1280, "height": 900}},
-    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True},
-    "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
-}
+DEVICES = {"desk": DESK, "phone": PHONE, "dark": DARK}
 
 
 @pytest.fixture(params=DEVICES)
 def page(request, browser: Browser, server: Server) -> Iterator[Page]:
-    """A page whose console stays silent, and none of whose requests leaves this machine or fails."""
-    context = browser.new_context(base_url=f"http://localhost:{server.port}", **DEVICES[request.param])
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("response", lambda answer: complaints.append(answer.url) if answer.status >= 500 else None)
-    page.on("request", lambda asked: complaints.append(asked.url) if is_outside(asked.url) else None)
-    yield page
-    context.close()
-    assert complaints == []
+    with quiet_page(browser, port=server.port, **DEVICES[request.param]) as page:
+        yield page
 
 
 desk = pytest.mark.parametrize("page", ["desk"], indirect=True)
-
-
-def is_outside(url: str) -> bool:
-    return not re.match(r"http://localhost:\d+/|data:|blob:", url)
 
 
 def register(
@@ -101,23 +65,6 @@ def save(page: Page) -> None:
     page.get_by_role("button", name="Save", exact=True).click()
 
 
-def take_picture(page: Page, name: str) -> None:
-    """Where PICTURES is set: of the page, with paths as a user has them instead of the test's."""
-    if PICTURES:
-        page.evaluate(PLAIN_PATHS)
-        page.screenshot(path=f"{PICTURES}/{name}.png")
-
-
-PLAIN_PATHS = r"""() => {
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) {
-    const text = texts.currentNode;
-    text.data = text.data.replace(/\/tmp\/\S*\/fast/, "/mnt/ssd/models").replace(/\/tmp\/\S*\/slow/, "/mnt/hdd/models");
-    text.data = text.data.replace(/\/tmp\/\S*\/data/, "./data").replace(/http:\/\/127.0.0.1:\d+/, "https://huggingface.co");
-  }
-}"""
-
-
 def test_settings_shows_a_bar_for_each_cache_and_refreshes(page: Page) -> None:
     page.goto("/settings")
     expect(page.get_by_role("heading", name="Primary (Fast SSD)")).to_be_visible()
@@ -126,9 +73,7 @@ def test_settings_shows_a_bar_for_each_cache_and_refreshes(page: Page) -> None:
     page.get_by_role("button", name="Refresh Cache Stats").click()
     expect(page.get_by_text("The caches were measured just now.")).to_be_visible()
     expect(page.locator("time").first).to_have_text(re.compile(r"[0-9] s ago"))
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
-        "the page is wider than the screen"
-    )
+    assert fits(page)
 
 
 def test_settings_draws_the_use_over_the_chosen_time(page: Page) -> None:
@@ -138,7 +83,7 @@ def test_settings_draws_the_use_over_the_chosen_time(page: Page) -> None:
         page.get_by_role("link", name=words).click()
         expect(page.get_by_role("link", name=words)).to_have_attribute("aria-current", "true")
         expect(page.get_by_role("img", name=f"Use over the last {words}.").first).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert fits(page)
 
 
 @desk
@@ -173,27 +118,6 @@ def test_each_choice_shows_limit_use_and_free_space(page: Page) -> None:
         re.compile(r"of 100 MB used, .* left to book, .* free on the disk")
     )
     expect(page.locator(".hl-choice", has_text="Secondary (Slower Drive)")).to_contain_text("of 1.0 GB used")
-    take_picture(page, "register")
-
-
-@desk
-def test_what_does_not_fit_is_refused_beside_the_field_with_numbers_and_a_way_out(page: Page) -> None:
-    register(page, name="too-large", repo="demo/other", size="500")
-    save(page)
-    expect(page.get_by_text(re.compile(r"500 MB do not fit: the primary cache .* has room for")).first).to_be_visible()
-    expect(page.get_by_text("They fit the secondary cache.").first).to_be_visible()
-    expect(page.get_by_label("Model name")).to_have_value("too-large")
-
-
-@desk
-def test_above_the_threshold_it_warns_and_registers(page: Page) -> None:
-    register(page, name="nearly-full", repo="demo/another", location="Secondary", size="950")
-    save(page)
-    expect(page.get_by_text(re.compile(r"950 MB fit, but the secondary cache .* above 90%"))).to_be_visible()
-    expect(page.get_by_text("registered", exact=False).first).to_be_visible()
-    page.goto("/settings")
-    expect(page.get_by_text("950 MB").first).to_be_visible()
-    assert page.request.delete("/api/models/nearly-full").ok
 
 
 def test_a_repo_that_is_typed_shows_what_it_is_and_the_best_cache_is_chosen(page: Page) -> None:
@@ -211,7 +135,7 @@ def test_a_repo_that_is_typed_shows_what_it_is_and_the_best_cache_is_chosen(page
     page.get_by_role("button", name="Choose it").click()
     expect(page.get_by_role("radio", name="Secondary")).to_be_checked()
     expect(page.locator(".hl-refusal")).to_have_count(0)
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert fits(page)
 
 
 @desk
@@ -252,7 +176,6 @@ def test_a_model_is_registered_downloaded_with_a_moving_bar_loaded_and_unloaded(
     expect(page.locator(".hl-job-text").first).to_contain_text(
         re.compile(r"downloading: .* MB of 22.4 MB"), timeout=15_000
     )
-    take_picture(page, "jobs")
     expect(page.get_by_text("done").first).to_be_visible(timeout=30_000)
     page.goto("/admin/registry/modelregistry/")
     page.get_by_role("link", name="walk").click()
@@ -267,32 +190,16 @@ def test_a_model_is_registered_downloaded_with_a_moving_bar_loaded_and_unloaded(
     page.get_by_role("button", name="Unload").click()
     expect(page.get_by_text("walk is not in memory any more.")).to_be_visible()
     expect(page.locator(".hl-presence")).to_have_text("not loaded")
-    show_promised_space(page, server=server)
+    show_promised_space(page)
 
 
-def give_it_a_past(database: Path) -> None:
-    """For the picture alone: a day of measurements in which the fast drive filled, as a server has that runs for long."""
-    with closing(sqlite3.connect(database)) as connection, connection:
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(cachemgr_cachesnapshot)")]
-        changed = {"id": "NULL", "slot": "slot - ?1", "taken_at": "datetime(taken_at, ?2)", "used_bytes": "?3"}
-        values = ", ".join(changed.get(column, column) for column in columns)
-        newest = "id = (SELECT latest_id FROM cachemgr_cache WHERE location = 'primary')"
-        for age in range(2, 288):
-            used = 22_400_000 * (288 - age) // 288 // 2 + (11_200_000 if age < 90 else 4_000_000 if age < 200 else 0)
-            query = f"INSERT INTO cachemgr_cachesnapshot SELECT {values} FROM cachemgr_cachesnapshot WHERE {newest}"
-            connection.execute(query, (age, f"-{5 * age} minutes", used))
-
-
-def show_promised_space(page: Page, *, server: Server) -> None:
+def show_promised_space(page: Page) -> None:
     """What is registered and not downloaded yet is on the bar too."""
     body = {"model_name": "promised", "hf_path": "demo/promised", "estimated_size_mb": 40, "cache_location": "primary"}
     answer = page.request.post("/api/models", data=body)
     assert answer.ok, answer.text()
-    if PICTURES:
-        give_it_a_past(server.data_dir / "db.sqlite3")
     page.goto("/settings")
     expect(page.get_by_role("region", name="Primary (Fast SSD)")).to_contain_text("Reserved40.0 MB")
-    take_picture(page, "settings")
     assert page.request.delete("/api/models/promised").ok
 
 
@@ -336,18 +243,3 @@ def test_a_key_is_made_in_the_admin_and_shown_this_once(page: Page) -> None:
     page.get_by_role("link", name="All API keys").click()
     expect(page.get_by_role("link", name="the laptop")).to_be_visible()
     expect(page.get_by_text(re.compile(r"\w{8}\.\w{32}"))).to_have_count(0)
-
-
-def test_pages_are_for_every_screen(page: Page) -> None:
-    for path in (
-        "/admin/registry/modelregistry/",
-        "/admin/registry/modelregistry/add/",
-        "/admin/registry/job/",
-        "/admin/cachemgr/cacheevent/",
-        "/admin/access/apikey/",
-        "/",
-        "/settings",
-        "/login",
-    ):
-        page.goto(path)
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path} is too wide"

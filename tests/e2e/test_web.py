@@ -4,7 +4,9 @@ middle of its answer, measured, removed and back again. axe-core looks at each p
 
 import os
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,13 +51,8 @@ def server(hub: FaultyHub, tmp_path: Path) -> Iterator[Server]:
     """An empty one, whose drives have been looked at."""
     limits = {"PRIMARY_CACHE_LIMIT_GB": "0.1", "SECONDARY_CACHE_LIMIT_GB": "1", "DISK_RESERVE_GB": "0.1"}
     with running_server(tmp_path, HF_ENDPOINT=hub.endpoint, **limits) as running:
-        wait_for(lambda: is_measured(running))
+        wait_for(running.has_measured)
         yield running
-
-
-def is_measured(server: Server) -> bool:
-    stats = server.get("/api/cache/stats")[1]
-    return all(stats[name]["status"] == "ok" for name in ("primary", "secondary"))
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +134,7 @@ def be_refused(walk: Walk) -> None:
     fill_in(walk, repo="demo/other", name="too-large", megabytes="500", location="Primary")
     save(walk)
     expect(walk.page.get_by_text(re.compile(r"500 MB do not fit: the primary cache .* has room for"))).to_be_visible()
+    expect(walk.page.get_by_text("They fit the secondary cache.").first).to_be_visible()
     expect(walk.page.get_by_label("Model name")).to_have_value("too-large")
     walk.look("refused")
     assert walk.server.get("/api/models")[1] == []
@@ -195,7 +193,22 @@ def move_in_another_tab(walk: Walk) -> None:
         tab.wait_for_url(re.compile("/change/"))
 
 
+def give_it_a_past(database: Path) -> None:
+    """For the picture alone: a day of measurements in which the slow drive filled, as a server has that runs for long."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(cachemgr_cachesnapshot)")]
+        changed = {"id": "NULL", "slot": "slot - ?1", "taken_at": "datetime(taken_at, ?2)", "used_bytes": "?3"}
+        values = ", ".join(changed.get(column, column) for column in columns)
+        newest = "id = (SELECT latest_id FROM cachemgr_cache WHERE location = 'secondary')"
+        for age in range(2, 288):
+            used = 22_400_000 * (288 - age) // 288 // 2 + (11_200_000 if age < 90 else 4_000_000 if age < 200 else 0)
+            query = f"INSERT INTO cachemgr_cachesnapshot SELECT {values} FROM cachemgr_cachesnapshot WHERE {newest}"
+            connection.execute(query, (age, f"-{5 * age} minutes", used))
+
+
 def refresh(walk: Walk) -> None:
+    if PICTURES:
+        give_it_a_past(walk.server.data_dir / "db.sqlite3")
     walk.page.goto("/settings")
     expect(walk.page.get_by_role("heading", name="Secondary (Slower Drive)")).to_be_visible()
     walk.page.get_by_role("button", name="Refresh Cache Stats").click()
