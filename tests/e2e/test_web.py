@@ -111,7 +111,7 @@ def see_an_empty_house(walk: Walk) -> None:
     walk.look()
     walk.page.goto(MODELS)
     expect(walk.page.get_by_role("heading", name="Register the first one")).to_be_visible()
-    walk.look("welcome")
+    walk.look()
     walk.page.get_by_role("link", name="Register your first model").click()
     expect(walk.page.get_by_role("heading", name="Register New Model")).to_be_visible()
 
@@ -136,7 +136,7 @@ def be_refused(walk: Walk) -> None:
     expect(walk.page.get_by_text(re.compile(r"500 MB do not fit: the primary cache .* has room for"))).to_be_visible()
     expect(walk.page.get_by_text("They fit the secondary cache.").first).to_be_visible()
     expect(walk.page.get_by_label("Model name")).to_have_value("too-large")
-    walk.look("refused")
+    walk.look()
     assert walk.server.get("/api/models")[1] == []
 
 
@@ -158,7 +158,7 @@ def register_and_download(walk: Walk) -> None:
     expect(walk.page.get_by_text("The download of tiny is queued.")).to_be_visible()
     walk.page.goto("/jobs")
     expect(walk.page.locator(".job-facts", has_text="of 22.4 MB")).to_be_visible()
-    walk.look("jobs")
+    walk.look()
     expect(walk.page.locator(".hl-state", has_text="Done")).to_be_visible(timeout=30_000)
     assert walk.status()["status"] == "ready"
 
@@ -188,7 +188,7 @@ def move_in_another_tab(walk: Walk) -> None:
         tab.get_by_role("link", name="tiny", exact=True).click()
         tab.get_by_role("link", name="Move…", exact=True).click()
         expect(tab.get_by_text("22.4 MB").first).to_be_visible()
-        Walk(tab, walk.server, walk.name).look("move")
+        Walk(tab, walk.server, walk.name).look()
         tab.get_by_role("button", name=re.compile("^(drive_file_move)?Move")).click()
         tab.wait_for_url(re.compile("/change/"))
 
