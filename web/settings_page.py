@@ -20,6 +20,7 @@ from web.cards import PERIODS, Card, Past, held_models, make_card
 from web.configuration import env_file, list_configuration
 from web.diagnostics import write_report
 from web.parts import Notice, is_for_part, unchanged
+from web.rights import may_change, refuse_onlookers
 
 _LISTED_EVENTS = 8
 _KEY = re.compile(r"[0-9]{1,18}")
@@ -82,6 +83,7 @@ def _refresh() -> Notice:
 
 def _adopt(request: HttpRequest) -> Notice:
     """Create Folder and Use This Drive: the owner's word for what the monitor does not dare by itself."""
+    refuse_onlookers(request)
     key = request.POST.get("cache", "")
     cache = get_object_or_404(Cache, pk=int(key) if _KEY.fullmatch(key) else None)
     action = request.POST["action"]
@@ -106,6 +108,7 @@ def _live_context(request: HttpRequest) -> dict[str, Any]:
         "period_words": PERIODS[period][0],
         "events": newest_events(limit=_LISTED_EVENTS),
         "threshold_percent": threshold * 100,
+        "may_change": may_change(request),
     }
 
 

@@ -1,7 +1,10 @@
 // Parts of a page that htmx brings: what was open in them stays open, and what goes wrong is said beside them.
 
 const AWAY = "The server does not answer. These are its last figures; it is asked again.";
-const SIGNED_OUT = "You are signed out. Reload the page and sign in.";
+const REFUSED = {
+  401: "You are signed out. Reload the page and sign in.",
+  403: "The server refused it. Reload the page; an account that may only look has no buttons there.",
+};
 
 let isTrouble = false;
 
@@ -14,7 +17,7 @@ function say(words, { trouble = false } = {}) {
 }
 
 function words(status) {
-  return [401, 403].includes(status) ? SIGNED_OUT : `The server answered with an error (${status}). Its log has the details.`;
+  return REFUSED[status] ?? `The server answered with an error (${status}). Its log has the details.`;
 }
 
 document.addEventListener("htmx:beforeRequest", (event) => {
