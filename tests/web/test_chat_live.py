@@ -23,6 +23,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
     folder = tmp_path_factory.mktemp("hub")
     make_tiny_llama(folder / "demo" / "tiny-llama")
     write_hub_repo(folder, "org/large", files=loadable_files(weights=20_000_000))
+    write_hub_repo(folder, "org/other", files=loadable_files(weights=12_000_000))
     with FaultyHub(folder).serve() as running:
         yield running
 
@@ -267,6 +268,22 @@ def test_a_job_appears_moves_ends_and_is_tried_again_without_a_reload(
     expect(page.locator("#ended-jobs .job", has_text="walker").first).to_contain_text("Done", timeout=30_000)
     assert page.evaluate("window.isSame")
     expect(page.locator("#jobs-lost")).to_be_hidden()
+
+
+def test_what_is_typed_on_a_models_page_outlives_the_end_of_its_work(
+    page: Page, hub: FaultyHub, server: Server
+) -> None:
+    register(page, "typed", hf_path="org/other", cache_location="secondary")
+    hub.faults.rate_bytes_per_second = 4_000_000
+    assert page.request.post("/api/models/typed/download").ok
+    page.goto("/admin/registry/modelregistry/")
+    page.get_by_role("link", name="typed", exact=True).click()
+    expect(page.locator(".hl-job-text")).to_contain_text("of 12.0 MB")
+    page.get_by_label("Stays in memory for").fill("10m")
+    hub.faults.rate_bytes_per_second = None
+    expect(page.locator(".hl-job-text")).to_have_text("done", timeout=30_000)
+    expect(page.get_by_label("Stays in memory for")).to_have_value("10m")
+    assert page.request.delete("/api/models/typed?files=trash").ok
 
 
 @pytest.mark.parametrize("answer", [{"status": 503}, None], ids=["refused", "cut"])
