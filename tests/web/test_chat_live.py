@@ -132,6 +132,29 @@ def test_the_last_question_is_edited_and_the_last_answer_made_anew(page: Page, t
     assert page.locator(".chat-bubble").all_inner_texts() == ["First", "Third"]
 
 
+def test_an_edit_that_was_begun_before_a_new_question_takes_back_its_own(page: Page, tiny: str) -> None:
+    set_up(page, max_tokens="5", seed="1")
+    ask(page, "First")
+    expect(page.locator(".chat-stats")).to_have_text(DONE, timeout=60_000)
+    page.get_by_role("button", name="Edit").click()
+    ask(page, "Second")
+    expect(page.locator(".chat-stats").nth(1)).to_have_text(DONE)
+    page.locator(".chat-edit textarea:visible").fill("Instead")
+    page.get_by_role("button", name="Send again").click()
+    expect(page.locator(".chat-stats")).to_have_text(DONE)
+    assert page.locator(".chat-bubble").all_inner_texts() == ["Instead"]
+
+
+def test_a_chat_that_is_opened_again_while_it_is_answered_keeps_what_came(page: Page, tiny: str) -> None:
+    set_up(page, temperature="1.5", seed="3")
+    ask(page, "Tell me a long story.")
+    expect(page.locator(".chat-text")).not_to_be_empty(timeout=60_000)
+    page.get_by_role("button", name="Chats").click()
+    page.locator("#chat-past-list").get_by_role("button", name="Tell me a long story.").click()
+    expect(page.locator(".chat-stats")).to_contain_text("stopped")
+    expect(page.locator(".chat-text")).not_to_be_empty()
+
+
 def test_settings_go_with_the_question_and_wrong_ones_are_refused_in_place(page: Page, tiny: str) -> None:
     set_up(page, system="Be short.", temperature="0.5", top_k="5", max_tokens="3", stop="END\n\nSTOP")
     with page.expect_request("**/v1/chat/completions") as asked:
