@@ -74,6 +74,8 @@ document.addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = event.target;
   const button = form.querySelector("button");
+  const card = form.closest(".job").id;
+  if (button.hasAttribute("aria-busy")) return;
   button.setAttribute("aria-busy", "true");
   try {
     await take(await fetch(address(new URL(form.action).pathname, "all"), { method: "POST", body: new FormData(form) }));
@@ -83,4 +85,5 @@ document.addEventListener("submit", async (event) => {
     lost.hidden = false;
   }
   button.removeAttribute("aria-busy");
+  if (document.activeElement === document.body) document.getElementById(card)?.querySelector("summary").focus(); // its button is gone
 });

@@ -20,9 +20,21 @@ function words(status) {
   return REFUSED[status] ?? `The server answered with an error (${status}). Its log has the details.`;
 }
 
+// A button that is pressed is disabled meanwhile, or gone afterwards: who uses the keyboard goes on from where it was.
+let pressed = null;
+
+function giveFocusBack() {
+  const place = pressed?.isConnected ? pressed : document.getElementById("said");
+  if (pressed === null || document.activeElement !== document.body || !place) return;
+  if (place !== pressed) place.tabIndex = -1;
+  place.focus({ preventScroll: true });
+}
+
 document.addEventListener("htmx:beforeRequest", (event) => {
   const busy = event.detail.elt.dataset.busy;
-  if (busy) say(busy);
+  if (!busy) return;
+  pressed = document.activeElement;
+  say(busy);
 });
 
 document.addEventListener("htmx:sendError", () => say(AWAY, { trouble: true }));
@@ -31,6 +43,7 @@ document.addEventListener("htmx:responseError", (event) => say(words(event.detai
 
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful && isTrouble) say("");
+  if (event.detail.elt.dataset.busy) giveFocusBack();
 });
 
 // A part that comes changes what is different, and leaves the rest: a button that is being pressed, the focus, and what

@@ -234,7 +234,9 @@ def test_a_move_that_makes_room_is_planned_in_place_and_the_outlook_follows(page
 ADD = "/admin/registry/modelregistry/add/"
 FACTS = re.compile(r"/add/facts/")
 PLAN = "/admin/registry/modelregistry/act/move/?model=999999&to=secondary"
-WAY_OUT = f'<button type="button" hx-get="{PLAN}" hx-target="#hl-dialog-body" hx-swap="innerHTML">Show the move</button>'
+WAY_OUT = (
+    f'<button type="button" hx-get="{PLAN}" hx-target="#hl-dialog-body" hx-swap="innerHTML">Show the move</button>'
+)
 HIDES = "Object.defineProperty(document, 'hidden', { get: () => window.isHidden === true })"
 
 

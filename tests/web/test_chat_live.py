@@ -282,8 +282,9 @@ def test_a_job_appears_moves_ends_and_is_tried_again_without_a_reload(
     before = job.locator("progress").get_attribute("value")
     expect(job.locator("progress")).not_to_have_attribute("value", before or "", timeout=15_000)
     expect(job.locator("details")).to_have_attribute("open", "")
-    job.get_by_role("button", name="Cancel").click()
+    job.get_by_role("button", name="Cancel").press("Enter")
     expect(page.get_by_text("The download of walker ends.")).to_be_visible()
+    expect(page.locator(".job", has_text="walker").locator("summary").first).to_be_focused()
     ended = page.locator("#ended-jobs .job", has_text="walker").first
     expect(ended).to_contain_text("Cancelled", timeout=20_000)
     hub.faults.rate_bytes_per_second = None

@@ -92,6 +92,18 @@ def test_refresh_says_that_it_measures_and_then_shows_the_new_figures_in_place(p
     assert_was_not_reloaded(page)
 
 
+def test_from_the_keyboard_one_goes_on_where_a_button_was(page: Page) -> None:
+    open_page(page, "/settings")
+    page.get_by_role("button", name="Refresh Cache Stats").press("Enter")
+    expect(page.locator("#said")).to_have_text("The caches were measured just now.")
+    expect(page.get_by_role("button", name="Refresh Cache Stats")).to_be_focused()
+    load(page)
+    open_page(page, "/")
+    page.get_by_role("button", name="Unload tiny").press("Enter")
+    expect(page.locator("#said")).to_have_text("tiny has left memory.")
+    expect(page.locator("#said")).to_be_focused()
+
+
 def test_a_new_measurement_comes_to_the_open_page_and_what_was_open_stays_open(page: Page, server: Server) -> None:
     lay_down(server, "first", size_bytes=1_000_000)
     measure(page)
