@@ -13,9 +13,10 @@ from django.views.decorators.http import require_http_methods, require_safe
 from homelab.errors import HomelabError
 from inference.errors import ModelBusy, NoPool
 from inference.services import list_presences, pool_of, unload
+from registry.act_page import is_part
 from registry.services import get_model
 from web.box import look
-from web.parts import Notice, is_for_part, unchanged
+from web.parts import Notice, unchanged
 from web.rights import may_change, may_register, refuse_onlookers
 
 
@@ -50,7 +51,7 @@ def _live(request: HttpRequest) -> dict[str, Any]:
 def _act(request: HttpRequest) -> HttpResponse:
     refuse_onlookers(request)
     notice, busy = _unload(request)
-    if is_for_part(request):
+    if is_part(request):
         context = {"live": _live(request), "notice": notice, "busy": busy}
         return TemplateResponse(request, "web/home_live.html", context)
     messages.add_message(request, notice.level, notice.words)

@@ -16,10 +16,11 @@ from cachemgr.models import Cache
 from cachemgr.stats import cache_lines, name_of, newest_events
 from inference.errors import NoPool
 from inference.services import list_presences, pool_of
+from registry.act_page import is_part
 from web.cards import PERIODS, Card, Past, held_models, make_card
 from web.configuration import env_file, list_configuration
 from web.diagnostics import write_report
-from web.parts import Notice, is_for_part, unchanged
+from web.parts import Notice, unchanged
 from web.rights import may_change, refuse_onlookers
 
 _LISTED_EVENTS = 8
@@ -65,7 +66,7 @@ def diagnostics(request: HttpRequest) -> HttpResponse:
 
 def _act(request: HttpRequest) -> HttpResponse:
     notice = _adopt(request) if request.POST.get("action") in {"create", "replace"} else _refresh()
-    if is_for_part(request):
+    if is_part(request):
         context = {**_live_context(request), "notice": notice}
         return TemplateResponse(request, "web/settings_live.html", context)
     messages.add_message(request, notice.level, notice.words)
