@@ -19,6 +19,7 @@ pytestmark = [
 ]
 LIMIT_MS = 15_000  # a page asks every three or five seconds
 STAYS = "window.isTheSamePage = true"
+NO_CLIPBOARD = "Object.defineProperty(navigator, 'clipboard', { value: undefined })"
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +152,17 @@ def test_the_report_goes_to_the_clipboard(context: BrowserContext, page: Page) -
     expect(page.get_by_label("The report, to copy by hand")).to_be_hidden()
 
 
-def test_where_the_browser_lends_no_clipboard_the_text_is_shown_and_chosen(page: Page) -> None:
-    """As over http:// from another machine."""
-    page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+def test_over_http_from_another_machine_the_report_is_copied_too(context: BrowserContext, page: Page) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.add_init_script(NO_CLIPBOARD)
+    open_page(page, "/settings")
+    page.get_by_role("button", name="Copy diagnostics").click()
+    expect(page.get_by_text("Copied.")).to_be_visible()
+    expect(page.get_by_label("The report, to copy by hand")).to_be_hidden()
+
+
+def test_where_the_browser_does_not_copy_the_text_is_shown_and_chosen(page: Page) -> None:
+    page.add_init_script(f"{NO_CLIPBOARD}; document.execCommand = () => false")
     open_page(page, "/settings")
     page.get_by_role("button", name="Copy diagnostics").click()
     report = page.get_by_label("The report, to copy by hand")
