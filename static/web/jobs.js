@@ -51,7 +51,7 @@ async function refresh() {
     if (wanted) want(wanted);
   } catch {
     isBusy = false;
-    want("all", { after: AGAIN_MS });
+    if (!document.hidden) want("all", { after: AGAIN_MS }); // a hidden page asks when it is seen again
   }
 }
 
@@ -59,7 +59,7 @@ listen("/api/jobs/events", {
   on: { job: (job) => want(OPEN.includes(job.state) ? "open" : "all") },
   onState(state) {
     lost.hidden = state === "live";
-    if (state === "live") want("all");
+    want("all"); // where the stream was refused, it hears why
   },
 });
 
@@ -85,5 +85,5 @@ document.addEventListener("submit", async (event) => {
     lost.hidden = false;
   }
   button.removeAttribute("aria-busy");
-  if (document.activeElement === document.body) document.getElementById(card)?.querySelector("summary").focus(); // its button is gone
+  if (document.activeElement === document.body) document.getElementById(card)?.querySelector("summary").focus();
 });

@@ -326,6 +326,21 @@ def test_a_lost_stream_is_said_and_comes_back(browser: Browser, server: Server, 
         expect(page.get_by_text("Connection lost, trying again.")).to_be_hidden()
 
 
+def test_who_is_signed_out_meanwhile_is_led_to_the_sign_in(browser: Browser, server: Server) -> None:
+    key = (server.data_dir / "first-api-key").read_text().strip()
+    with browser.new_context(base_url=f"http://{ELSEWHERE}:{server.port}") as context:
+        page = context.new_page()
+        page.goto("/jobs")
+        page.get_by_label("Or an admin key").fill(key)
+        page.get_by_role("button", name="Sign in with the key").click()
+        page.wait_for_url("**/jobs")
+        page.route("**/api/jobs/events", lambda route: route.fulfill(status=401))
+        page.goto("/jobs")
+        expect(page.get_by_text("Connection lost, trying again.")).to_be_visible()
+        context.clear_cookies()
+        page.wait_for_url("**/login?**", timeout=20_000)
+
+
 @pytest.mark.parametrize("device", [PHONE, DARK], ids=["phone", "dark"])
 def test_both_pages_are_for_every_screen(browser: Browser, server: Server, tiny: str, device: dict) -> None:
     with quiet_page(browser, port=server.port, **device) as page:

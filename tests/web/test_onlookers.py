@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 
-from cachemgr.models import Cache
+from cachemgr.models import Cache, TrashedRepo
 from cachemgr.monitor import measure_caches
 from registry import removal, services
 from registry.models import Job, ModelRegistry
@@ -92,3 +92,21 @@ def test_nothing_is_cleaned_up(onlooker: Client, caches: Any) -> None:
     assert "Remove What Is Ticked" not in page_of(onlooker, "/settings/clean")
     assert onlooker.post("/settings/clean", {"classes": ["partials"]}).status_code == 403
     assert Cache.objects.filter(is_configured=True).count() == 2
+
+
+def test_the_lists_of_the_admin_offer_no_actions_either(onlooker: Client, caches: Any) -> None:
+    make_cached_repo(Path(caches.primary.path), "org/m", files=loadable_files())
+    measure_caches()
+    removal.remove(ModelRegistry.objects.get())
+    job = services.request_download(ModelRegistry.objects.create(model_name="other", hf_path="org/other"))
+    entry = TrashedRepo.objects.get()
+    for address, action, row in (
+        ("/admin/registry/job/", "cancel_selected", job),
+        ("/admin/cachemgr/trashedrepo/", "restore_selected", entry),
+        ("/admin/cachemgr/trashedrepo/", "empty_selected", entry),
+    ):
+        assert action not in page_of(onlooker, address)
+        onlooker.post(address, {"action": action, "_selected_action": row.pk, "sure": "yes"})
+    job.refresh_from_db()
+    assert job.state == "queued" and not job.cancel_requested
+    assert TrashedRepo.objects.get() == entry and not ModelRegistry.objects.filter(hf_path="org/m").exists()
