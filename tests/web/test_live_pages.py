@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from demo.tiny_model import make_tiny_llama
 from tests.e2e.server import Server, running_server, wait_for
@@ -130,6 +130,18 @@ def test_the_time_of_the_pictures_changes_in_place_and_stays_with_new_figures(pa
     expect(page.get_by_text("third (file)")).to_have_count(1, timeout=LIMIT_MS)
     expect(page.get_by_role("link", name="7 days")).to_have_attribute("aria-current", "true")
     assert_was_not_reloaded(page)
+
+
+def test_figures_that_come_late_do_not_take_a_choice_back(page: Page) -> None:
+    """A question that was on its way when somebody chose is dropped."""
+    open_page(page, "/settings")
+    held: list[Route] = []
+    page.route(re.compile("/settings/live.*seen="), held.append)
+    with page.expect_request(re.compile("/settings/live.*seen="), timeout=LIMIT_MS):
+        pass
+    with page.expect_event("requestfailed", lambda asked: "seen=" in asked.url):
+        page.get_by_role("link", name="7 days").click()
+    expect(page.get_by_role("link", name="7 days")).to_have_attribute("aria-current", "true")
 
 
 def test_a_line_of_the_list_and_its_piece_of_the_bar_light_up_together(page: Page) -> None:
