@@ -22,6 +22,7 @@ function words(status) {
 
 // A button that is pressed is disabled meanwhile, or gone afterwards: who uses the keyboard goes on from where it was.
 let pressed = null;
+let asked = null; // by that button
 
 function giveFocusBack() {
   const place = pressed?.isConnected ? pressed : document.getElementById("said");
@@ -33,7 +34,7 @@ function giveFocusBack() {
 document.addEventListener("htmx:beforeRequest", (event) => {
   const busy = event.detail.elt.dataset.busy;
   if (!busy) return;
-  pressed = document.activeElement;
+  [pressed, asked] = [document.activeElement, event.detail.xhr];
   say(busy);
 });
 
@@ -43,7 +44,7 @@ document.addEventListener("htmx:responseError", (event) => say(words(event.detai
 
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful && isTrouble) say("");
-  if (event.detail.elt.dataset.busy) giveFocusBack();
+  if (event.detail.xhr === asked) giveFocusBack();
 });
 
 // A part that comes changes what is different, and leaves the rest: a button that is being pressed, the focus, and what
