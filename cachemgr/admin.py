@@ -85,7 +85,13 @@ class TrashedRepoAdmin(LookOnlyAdmin):
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return bool(request.user.is_staff)
 
-    @admin.action(description="Restore", permissions=["view"])
+    def has_restore_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("cachemgr.change_trashedrepo"))
+
+    def has_empty_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("cachemgr.delete_trashedrepo"))
+
+    @admin.action(description="Restore", permissions=["restore"])
     def restore_selected(self, request: HttpRequest, queryset: QuerySet[TrashedRepo]) -> None:
         for entry in queryset.select_related("cache"):
             try:
@@ -95,7 +101,7 @@ class TrashedRepoAdmin(LookOnlyAdmin):
             else:
                 messages.success(request, f"{entry.title} is back in {entry.cache.path}.")
 
-    @admin.action(description="Remove for good (asks first)", permissions=["view"])
+    @admin.action(description="Remove for good (asks first)", permissions=["empty"])
     def empty_selected(self, request: HttpRequest, queryset: QuerySet[TrashedRepo]) -> HttpResponse | None:
         try:
             loads = trash.weigh_entries(queryset.select_related("cache"))

@@ -24,10 +24,15 @@ def ask_or_do(
         for model in models:
             with_sentence(request, lambda model=model: act.do(model), done=str)
         return None
-    if len(models) > MOST_AT_A_TIME:
-        messages.error(request, f"A plan is made for {MOST_AT_A_TIME} models at a time. Choose fewer.")
-        return None
-    return _ask(request, act, models, context=context)
+    return None if are_too_many(request, models) else _ask(request, act, models, context=context)
+
+
+def are_too_many(request: HttpRequest, models: Sequence[ModelRegistry]) -> bool:
+    """Says so."""
+    if len(models) <= MOST_AT_A_TIME:
+        return False
+    messages.error(request, f"A plan is made for {MOST_AT_A_TIME} models at a time. Choose fewer.")
+    return True
 
 
 def _ask(

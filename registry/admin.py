@@ -159,12 +159,15 @@ class JobAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    @admin.action(description="Cancel", permissions=["view"])
+    def has_steer_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("registry.change_modelregistry"))
+
+    @admin.action(description="Cancel", permissions=["steer"])
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         for job in queryset:
             with_sentence(request, lambda job=job: jobs.cancel_job(job), done=f"The {job.kind} of {job.title} ends.")
 
-    @admin.action(description="Try again", permissions=["view"])
+    @admin.action(description="Try again", permissions=["steer"])
     def retry_selected(self, request: HttpRequest, queryset: QuerySet[Job]) -> None:
         for job in queryset:
             with_sentence(

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from homelab.errors import HomelabError
 from registry import removal, services
+from registry.act_page import are_too_many, with_sentence
 from registry.models import ModelRegistry
 
 _DONE = {
@@ -25,6 +25,8 @@ def ask_or_remove(
     """The first POST shows the plans, the second has the answer; None where it is done."""
     files = request.POST.get("files")
     if files not in _DONE:
+        if are_too_many(request, models):
+            return None
         asked = {
             "title": "Remove models",
             "plans": [_plan(model) for model in models],
@@ -46,12 +48,10 @@ def _plan(model: ModelRegistry) -> dict[str, Any]:
 
 
 def _remove(request: HttpRequest, model: ModelRegistry, *, files: str) -> None:
-    try:
+    def work() -> None:
         if files == "keep":
             services.forget(model)
         else:
             removal.remove(model, keeps_row=files == "trash_alone")
-    except HomelabError as error:
-        messages.error(request, error.message)
-    else:
-        messages.success(request, f"{model.model_name} {_DONE[files]}.")
+
+    with_sentence(request, work, done=f"{model.model_name} {_DONE[files]}.")

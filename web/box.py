@@ -10,7 +10,6 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from cachemgr.stats import CacheLine, cache_lines
-from inference.models import UsageRecord
 from registry.job_words import facts_of
 from registry.models import Job, ModelRegistry
 from web import attention, bars, presences
@@ -20,11 +19,11 @@ from web.cards import Words, color_of, words_for
 from web.machine import Machine, read_machine
 from web.presences import Presence
 from web.traffic import Traffic, last_hour
+from web.welcome import is_new
 
 _JOBS_SHOWN = 6
 _NEWS = timedelta(days=7)
 _FOUND_SHOWN = 6
-_BY_HAND = (ModelRegistry.Status.REGISTERED, ModelRegistry.Status.DOWNLOADING)
 _TROUBLED = (ModelRegistry.Status.FAILED, ModelRegistry.Status.MISSING)
 
 
@@ -78,12 +77,11 @@ class Box:
 def look(*, in_memory: Sequence[Mapping[str, Any]] | None) -> Box:
     """`in_memory` as /api/ps has it. A fixed number of queries."""
     lines = cache_lines()
-    models = list(ModelRegistry.objects.order_by("model_name").values_list("model_name", "pk", "status"))
-    keys = {name: key for name, key, _ in models}
+    keys = dict(ModelRegistry.objects.order_by("model_name").values_list("model_name", "pk"))
     jobs, job_count = _open_jobs()
     traffic = last_hour(now=timezone.now())
     items = attention.list_items(_findings(lines))
-    is_used = bool(traffic.count or jobs or {status for *_, status in models} & set(_BY_HAND))
+    is_used = bool(traffic.count or jobs)  # then nothing has to be asked
     return Box(
         drives=[_drive(line) for line in lines],
         presences=None if in_memory is None else presences.describe(in_memory, keys=keys),
@@ -93,8 +91,8 @@ def look(*, in_memory: Sequence[Mapping[str, Any]] | None) -> Box:
         traffic=traffic,
         items=items[: attention.SHOWN],
         more_items=max(0, len(items) - attention.SHOWN),
-        model_count=len(models),
-        welcome=_welcome(list(keys), is_used=is_used),
+        model_count=len(keys),
+        welcome=_welcome(list(keys)) if not is_used and is_new() else None,
     )
 
 
@@ -131,8 +129,5 @@ _COLUMNS = ("model_name", "status", "error", "damaged", "cache_location", "cache
 _MOST = 100  # more than anybody reads
 
 
-def _welcome(names: Sequence[str], *, is_used: bool) -> Welcome | None:
-    """Until a first model was registered, a first request answered, or a first job made. Two queries at most."""
-    if is_used or UsageRecord.objects.exists() or Job.objects.exists():
-        return None
+def _welcome(names: Sequence[str]) -> Welcome:
     return Welcome(tuple(names[:_FOUND_SHOWN]), more_models=max(0, len(names) - _FOUND_SHOWN))

@@ -9,6 +9,7 @@ from django.views.decorators.http import require_http_methods
 from cachemgr.cleaning import CLASSES, CleanPlan, plan_clean
 from cachemgr.units import format_bytes
 from homelab.errors import InvalidValue
+from web.rights import may_change, refuse_onlookers
 
 
 @require_http_methods(["GET", "POST"])
@@ -21,11 +22,13 @@ def clean_page(request: HttpRequest) -> HttpResponse:
         "title": "Clean up",
         "plan": plan_clean(),
         "titles": CLASSES.items(),
+        "may_change": may_change(request),
     }
     return TemplateResponse(request, "web/clean.html", context)
 
 
 def _clean(request: HttpRequest, names: list[str]) -> None:
+    refuse_onlookers(request)
     if not names:
         return messages.warning(request, "Nothing was ticked, so nothing was removed.")
     try:

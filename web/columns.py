@@ -1,59 +1,62 @@
-"""Counts over time as the columns of a small picture, failed ones on top. Pure: numbers in, SVG coordinates out."""
+"""Columns of a small picture, each of two parts, one upon the other. Pure: numbers in, SVG coordinates out.
+
+The picture is WIDTH x HEIGHT and is stretched to its place, so it has no text of its own: the page writes that.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 240.0, 48.0
-_GAP = 3.0
-_LEAST_HEIGHT = 2.0  # one request among thousands can be seen
+WIDTH, HEIGHT = 300.0, 100.0
+_GAP = 0.2  # of a column's place
+_LEAST_HEIGHT = 2.0  # one among thousands is seen
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """`words` say which time it is, as "14:35"."""
+class Pair:
+    """Two numbers, and the words for who points at them."""
 
-    words: str
-    good: int
-    failed: int
+    lower: int
+    upper: int
+    words: str = ""
 
     @property
     def total(self) -> int:
-        return self.good + self.failed
+        return self.lower + self.upper
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Two rectangles of the same place and width: `good` stands on the floor, `failed` on it. Each is (y, height)."""
+    """In coordinates; `top` is 0 at the upper edge."""
 
-    x: float
+    left: float
     width: float
-    good: tuple[float, float]
-    failed: tuple[float, float]
+    lower_top: float
+    lower_height: float
+    upper_top: float
+    upper_height: float
     words: str
 
 
-def draw(counts: Sequence[Count]) -> tuple[Column, ...]:
-    most = max((count.total for count in counts), default=0)
-    step = WIDTH / max(1, len(counts))
-    return tuple(_column(count, x=number * step, width=step - _GAP, most=most) for number, count in enumerate(counts))
+def draw(pairs: Sequence[Pair]) -> tuple[Column, ...]:
+    """The highest column is as high as the picture."""
+    most = max((pair.total for pair in pairs), default=0)
+    step = WIDTH / max(1, len(pairs))
+    return tuple(_column(pair, left=step * number, step=step, most=most) for number, pair in enumerate(pairs))
 
 
-def _column(count: Count, *, x: float, width: float, most: int) -> Column:
-    good, failed = (_height(part, most=most) for part in (count.good, count.failed))
-    good = min(good, HEIGHT - failed)
+def _column(pair: Pair, *, left: float, step: float, most: int) -> Column:
+    upper = _height(pair.upper, most=most)
+    lower = min(_height(pair.lower, most=most), HEIGHT - upper)
     return Column(
-        x=round(x, 1),
-        width=round(width, 1),
-        good=(round(HEIGHT - good, 1), round(good, 1)),
-        failed=(round(HEIGHT - good - failed, 1), round(failed, 1)),
-        words=describe(count),
+        left=round(left + step * _GAP / 2, 2),
+        width=round(step * (1 - _GAP), 2),
+        lower_top=round(HEIGHT - lower, 2),
+        lower_height=round(lower, 2),
+        upper_top=round(HEIGHT - lower - upper, 2),
+        upper_height=round(upper, 2),
+        words=pair.words,
     )
 
 
-def _height(part: int, *, most: int) -> float:
-    return max(_LEAST_HEIGHT, part / most * HEIGHT) if part else 0.0
-
-
-def describe(count: Count) -> str:
-    requests = "1 request" if count.total == 1 else f"{count.total:,} requests"
-    return f"{count.words}: {requests}" + (f", {count.failed:,} failed" if count.failed else "")
+def _height(number: int, *, most: int) -> float:
+    return max(_LEAST_HEIGHT, HEIGHT * number / most) if number else 0.0

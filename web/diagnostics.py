@@ -43,10 +43,13 @@ Report = Iterator[str]
 
 def write_report(*, presences: Sequence[Mapping[str, Any]] | None) -> str:
     """`presences` as /api/ps has them; None where this process has no pool. A fixed number of queries."""
-    lines = [line for part in _parts(presences) for line in (*part, "")]
-    text = "\n".join(_LINES.sub(" ", line)[:_LONGEST_LINE] for line in lines)
-    home = str(Path.home())
-    return mask(text.replace(home, "~") if len(home) > 1 else text, secrets=settings.SECRET_VALUES)
+    return "\n".join(_tidy(line) for part in _parts(presences) for line in (*part, ""))
+
+
+def _tidy(line: str) -> str:
+    """Secrets go first: half of one, of a line that was cut, would not be known as one."""
+    text, home = mask(_LINES.sub(" ", line), secrets=settings.SECRET_VALUES), str(Path.home())
+    return (text.replace(home, "~") if len(home) > 1 else text)[:_LONGEST_LINE]
 
 
 def _parts(presences: Sequence[Mapping[str, Any]] | None) -> Iterator[Report]:

@@ -13,9 +13,11 @@ from django.views.decorators.http import require_http_methods, require_safe
 from homelab.errors import HomelabError
 from inference.errors import ModelBusy, NoPool
 from inference.services import list_presences, pool_of, unload
+from registry.act_page import is_part
 from registry.services import get_model
 from web.box import look
-from web.parts import Notice, is_for_part, unchanged
+from web.parts import Notice, unchanged
+from web.rights import may_change, may_register, refuse_onlookers
 
 
 @require_http_methods(["GET", "POST"])
@@ -41,13 +43,15 @@ def _live(request: HttpRequest) -> dict[str, Any]:
         in_memory = list_presences(pool_of(request))
     except NoPool:
         in_memory = None
-    html = render_to_string("web/box.html", {"box": look(in_memory=in_memory)})
+    rights = {"may_change": may_change(request), "may_register": may_register(request)}
+    html = render_to_string("web/box.html", {"box": look(in_memory=in_memory), **rights})
     return {"html": html, "stamp": sha256(html.encode()).hexdigest()[:16]}
 
 
 def _act(request: HttpRequest) -> HttpResponse:
+    refuse_onlookers(request)
     notice, busy = _unload(request)
-    if is_for_part(request):
+    if is_part(request):
         context = {"live": _live(request), "notice": notice, "busy": busy}
         return TemplateResponse(request, "web/home_live.html", context)
     messages.add_message(request, notice.level, notice.words)

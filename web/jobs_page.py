@@ -18,6 +18,7 @@ from registry.job_queue import JobQuerySet
 from registry.models import Job
 from registry.services import find_job, model_of
 from web.job_cards import KINDS, make_card
+from web.rights import may_change, refuse_onlookers
 
 PAGE_SIZE = 50
 MOST_OPEN = 200
@@ -63,6 +64,7 @@ def jobs_page(request: HttpRequest) -> HttpResponse:
     """`part`: "open" or "all" is the list alone, for the page's script."""
     asked, part = JobFilter(request.GET), request.GET.get("part")
     context = {"filter": asked, "query": asked.query(), "part": part, "open": _open(asked), "most_open": MOST_OPEN}
+    context["may_change"] = may_change(request)
     if part != "open":
         context |= _ended(asked)
     if part in {"open", "all"}:
@@ -94,6 +96,7 @@ def _ended(asked: JobFilter) -> dict[str, Any]:
 @require_POST
 def act_on_job(request: HttpRequest, pk: str, action: str) -> HttpResponse:
     """Does it and leads back to the page as it was; a refusal is a sentence there."""
+    refuse_onlookers(request)
     work, done = ACTIONS[action]
     with_sentence(request, lambda: work(find_job(int(pk), listed_by="The Jobs page")), done=done)
     query = request.GET.urlencode()

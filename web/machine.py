@@ -92,8 +92,9 @@ class GpuWatch:
     def latest(self) -> tuple[tuple[GpuUse, ...], bool]:
         """The GPUs, and whether their driver is silent. The very first time it waits for a moment."""
         with self._lock:
+            is_first = self._reading is None
             reading = self._begin()
-        if self._found is None:
+        if is_first:
             reading.join(_FIRST_SECONDS)
         is_silent = reading.is_alive() and time.monotonic() - self._began_at > _SILENT_SECONDS
         return self._found or (), is_silent

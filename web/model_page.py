@@ -17,7 +17,7 @@ from registry import checkups, remote_code, services
 from registry.admin import progress_bar
 from registry.models import Job, ModelRegistry
 from registry.statuses import chip_of
-from web.day_plot import DayPlot, Pair, draw_days
+from web.day_plot import DayPlot, draw_days
 from web.model_acts import Button, choose_buttons
 
 _JOBS_SHOWN = 5
@@ -67,7 +67,7 @@ class ModelPage:
 
     @property
     def is_used(self) -> bool:
-        return self.requests.most > 0
+        return not self.requests.is_empty
 
     @property
     def damaged(self) -> Sequence[tuple[str, str]]:
@@ -133,12 +133,13 @@ def _served_with(model: ModelRegistry, *, path: str) -> list[str]:
 
 
 def _requests(days: Sequence[Day]) -> DayPlot:
-    return draw_days([Pair(day.date, day.uses, day.errors) for day in days], lower="answered", upper="failed")
+    numbers = [(day.uses, day.errors) for day in days]
+    return draw_days(numbers, first=days[0].date, lower="answered", upper="failed")
 
 
 def _tokens(days: Sequence[Day]) -> DayPlot:
-    pairs = [Pair(day.date, day.prompt_tokens, day.completion_tokens) for day in days]
-    return draw_days(pairs, lower="tokens read", upper="written")
+    numbers = [(day.prompt_tokens, day.completion_tokens) for day in days]
+    return draw_days(numbers, first=days[0].date, lower="tokens read", upper="written")
 
 
 def _load_times(loads: Sequence[LoadsFrom]) -> Iterator[LoadTime]:

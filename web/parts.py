@@ -20,11 +20,6 @@ class Notice:
         return self.level >= messages.WARNING
 
 
-def is_for_part(request: HttpRequest) -> bool:
-    """htmx asks; a browser without script gets a whole page."""
-    return request.headers.get("HX-Request") == "true"
-
-
 def part_view(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """As `admin_view`, but who may not see it gets no sign-in page into the middle of another page."""
     protected = admin.site.admin_view(view)

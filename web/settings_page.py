@@ -16,10 +16,12 @@ from cachemgr.models import Cache
 from cachemgr.stats import cache_lines, name_of, newest_events
 from inference.errors import NoPool
 from inference.services import list_presences, pool_of
+from registry.act_page import is_part
 from web.cards import PERIODS, Card, Past, held_models, make_card
 from web.configuration import env_file, list_configuration
 from web.diagnostics import write_report
-from web.parts import Notice, is_for_part, unchanged
+from web.parts import Notice, unchanged
+from web.rights import may_change, refuse_onlookers
 
 _LISTED_EVENTS = 8
 _KEY = re.compile(r"[0-9]{1,18}")
@@ -64,7 +66,7 @@ def diagnostics(request: HttpRequest) -> HttpResponse:
 
 def _act(request: HttpRequest) -> HttpResponse:
     notice = _adopt(request) if request.POST.get("action") in {"create", "replace"} else _refresh()
-    if is_for_part(request):
+    if is_part(request):
         context = {**_live_context(request), "notice": notice}
         return TemplateResponse(request, "web/settings_live.html", context)
     messages.add_message(request, notice.level, notice.words)
@@ -82,6 +84,7 @@ def _refresh() -> Notice:
 
 def _adopt(request: HttpRequest) -> Notice:
     """Create Folder and Use This Drive: the owner's word for what the monitor does not dare by itself."""
+    refuse_onlookers(request)
     key = request.POST.get("cache", "")
     cache = get_object_or_404(Cache, pk=int(key) if _KEY.fullmatch(key) else None)
     action = request.POST["action"]
@@ -106,6 +109,7 @@ def _live_context(request: HttpRequest) -> dict[str, Any]:
         "period_words": PERIODS[period][0],
         "events": newest_events(limit=_LISTED_EVENTS),
         "threshold_percent": threshold * 100,
+        "may_change": may_change(request),
     }
 
 

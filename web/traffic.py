@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count as CountRows
-from django.db.models import Q, Sum
+from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from inference.models import UsageRecord
-from web.columns import Column, Count, draw
+from web.columns import Column, Pair, draw
 
 SPAN = timedelta(minutes=5)
 SPANS = 12
@@ -39,21 +38,27 @@ def last_hour(*, now: datetime) -> Traffic:
     failed, parts = Q(status=UsageRecord.Status.ERROR), {}
     for number, begin in enumerate(begins):
         is_in = Q(started_at__gte=begin, started_at__lt=begin + SPAN)
-        parts[f"good_{number}"] = CountRows("pk", filter=is_in & ~failed)
-        parts[f"failed_{number}"] = CountRows("pk", filter=is_in & failed)
+        parts[f"good_{number}"] = Count("pk", filter=is_in & ~failed)
+        parts[f"failed_{number}"] = Count("pk", filter=is_in & failed)
     tokens = {name: Sum(name, default=0) for name in ("prompt_tokens", "completion_tokens")}
     found: dict[str, Any] = rows.order_by().aggregate(**parts, **tokens)
-    counts = [
-        Count(f"{timezone.localtime(begin):%H:%M}", found[f"good_{number}"], found[f"failed_{number}"])
+    pairs = [
+        _pair(begin, good=found[f"good_{number}"], failed=found[f"failed_{number}"])
         for number, begin in enumerate(begins)
     ]
     return Traffic(
-        count=sum(count.total for count in counts),
-        failed=sum(count.failed for count in counts),
+        count=sum(pair.total for pair in pairs),
+        failed=sum(pair.upper for pair in pairs),
         prompt_tokens=found["prompt_tokens"],
         completion_tokens=found["completion_tokens"],
-        columns=draw(counts),
+        columns=draw(pairs),
     )
+
+
+def _pair(begin: datetime, *, good: int, failed: int) -> Pair:
+    requests = "1 request" if good + failed == 1 else f"{good + failed:,} requests"
+    words = f"{timezone.localtime(begin):%H:%M}: {requests}" + (f", {failed:,} failed" if failed else "")
+    return Pair(good, failed, words)
 
 
 def _beginnings(now: datetime) -> list[datetime]:

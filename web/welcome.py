@@ -8,6 +8,7 @@ from django.db.models import Count, Sum
 from cachemgr.models import CachedRepo
 from cachemgr.stats import CacheLine, cache_lines
 from cachemgr.units import MB
+from inference.models import UsageRecord
 from registry.models import Job, ModelRegistry
 
 
@@ -41,10 +42,15 @@ class Welcome:
         return sum(cache.repo_count for cache in self.caches)
 
 
+def is_new() -> bool:
+    """Nobody has registered a model, asked one, or begun any work: what was found on the drives is as it was."""
+    touched = ModelRegistry.objects.exclude(status=ModelRegistry.Status.READY, last_used_at=None)
+    return not (Job.objects.exists() or UsageRecord.objects.exists() or touched.exists())
+
+
 def greet() -> Welcome | None:
     """None as soon as anything was ever done with a model."""
-    untouched = {"status": ModelRegistry.Status.READY, "last_used_at": None}
-    if Job.objects.exists() or ModelRegistry.objects.exclude(**untouched).exists():
+    if not is_new():
         return None
     found = ModelRegistry.objects.aggregate(count=Count("pk"), megabytes=Sum("model_size_mb", default=0))
     counts = dict(CachedRepo.objects.filter(repo_type="model").order_by().values_list("cache").annotate(Count("pk")))

@@ -1,5 +1,5 @@
-// Keeps the bars of running jobs up to date, and reloads the page once when one of them ends. Says which models are in
-// memory, or how far they are on their way there.
+// Keeps the bars of running jobs up to date, and reloads the page once when one of them ends, unless somebody has typed or
+// ticked something on it. Says which models are in memory, or how far they are on their way there.
 import { listen } from "./events.js";
 import { presenceWords, watchPresences } from "./presences.js";
 
@@ -7,12 +7,15 @@ import { presenceWords, watchPresences } from "./presences.js";
 
 const bars = new Map([...document.querySelectorAll('.hl-job[data-open="true"]')].map((bar) => [bar.dataset.job, bar]));
 
+let isEdited = false;
+document.addEventListener("input", () => (isEdited = true));
+
 function show(job) {
   const bar = bars.get(String(job.id));
   if (!bar) return;
   bar.querySelector("progress").value = job.percent;
   bar.querySelector(".hl-job-text").textContent = job.summary;
-  if (!["queued", "running"].includes(job.state)) location.reload();
+  if (!["queued", "running"].includes(job.state) && !isEdited) location.reload();
 }
 
 // The stream tells nothing of a job that ended before it began.

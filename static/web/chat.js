@@ -168,10 +168,10 @@ function ask(content) {
   answer();
 }
 
-// Takes the last question and all after it back, and asks something else.
-function resend(content) {
-  const at = chat.messages.findLastIndex(({ role }) => role === "user");
-  forgetFrom(at);
+// Takes a question and all after it back, also an answer that is on its way, and asks something else.
+function resend(content, question) {
+  leave();
+  forgetFrom([...log.children].indexOf(question));
   ask(content.trim());
   focusField();
 }
@@ -193,7 +193,7 @@ function forgetFrom(at) {
 
 function open(other) {
   leave();
-  chat = other;
+  chat = listChats().find(({ id }) => id === other.id) ?? other; // what was kept just now is newer
   log.replaceChildren();
   for (const message of chat.messages) {
     if (message.role === "user") addQuestion(message);
@@ -251,7 +251,7 @@ document.addEventListener("keydown", (event) => {
 });
 document.addEventListener("scroll", noteScroll, { passive: true });
 new ResizeObserver(followEnd).observe(log);
-document.addEventListener("visibilitychange", () => document.hidden && keep());
+document.addEventListener("visibilitychange", () => document.hidden && run !== null && keep());
 for (const button of document.querySelectorAll("[data-copies]")) {
   button.addEventListener("click", () => copyFrom(button, byId(button.dataset.copies).textContent));
 }

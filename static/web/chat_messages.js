@@ -31,7 +31,7 @@ export class QuestionView {
     });
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
-      if (this.field.value.trim()) on.resend(this.field.value);
+      if (this.field.value.trim()) on.resend(this.field.value, this.element);
     });
   }
 

@@ -51,7 +51,7 @@ async function refresh() {
     if (wanted) want(wanted);
   } catch {
     isBusy = false;
-    want("all", { after: AGAIN_MS });
+    if (!document.hidden) want("all", { after: AGAIN_MS }); // a hidden page asks when it is seen again
   }
 }
 
@@ -59,7 +59,7 @@ listen("/api/jobs/events", {
   on: { job: (job) => want(OPEN.includes(job.state) ? "open" : "all") },
   onState(state) {
     lost.hidden = state === "live";
-    if (state === "live") want("all");
+    want("all"); // where the stream was refused, it hears why
   },
 });
 
@@ -74,6 +74,8 @@ document.addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = event.target;
   const button = form.querySelector("button");
+  const card = form.closest(".job").id;
+  if (button.hasAttribute("aria-busy")) return;
   button.setAttribute("aria-busy", "true");
   try {
     await take(await fetch(address(new URL(form.action).pathname, "all"), { method: "POST", body: new FormData(form) }));
@@ -83,4 +85,5 @@ document.addEventListener("submit", async (event) => {
     lost.hidden = false;
   }
   button.removeAttribute("aria-busy");
+  if (document.activeElement === document.body) document.getElementById(card)?.querySelector("summary").focus();
 });

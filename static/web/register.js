@@ -4,6 +4,7 @@
 const LOOK_MS = 600;
 const ROOM_MS = 5000;
 const CANNOT = "The server does not answer. The form works without it: type a size, and save.";
+const NO_PLAN = "This cannot be done any more, or the server does not answer. Close it: what helps is looked at again.";
 
 const place = document.querySelector("#hl-repo-facts");
 const asking = document.querySelector("#hl-asking");
@@ -34,14 +35,27 @@ async function look() {
     if (!answer.ok) throw new Error(answer.statusText);
     show(await answer.text());
   } catch (error) {
-    if (!mine.signal.aborted && document.visibilityState === "visible") place.textContent = CANNOT;
+    if (mine.signal.aborted) return;
+    if (!document.hidden) place.textContent = CANNOT;
+    lookLater();
   }
   if (asked === mine) asking.hidden = true;
 }
 
-function lookSoon(delay = LOOK_MS) {
+function lookSoon() {
   clearTimeout(timer);
-  timer = setTimeout(look, delay);
+  timer = setTimeout(look, LOOK_MS);
+}
+
+function lookLater() {
+  clearTimeout(timer);
+  timer = setTimeout(lookAgain, ROOM_MS);
+}
+
+// Of a page that nobody sees neither the Hub nor a drive is asked.
+function lookAgain() {
+  if (document.hidden) document.addEventListener("visibilitychange", lookAgain, { once: true });
+  else look();
 }
 
 function show(text) {
@@ -53,7 +67,7 @@ function show(text) {
   place.replaceChildren(answer.content);
   htmx.process(place);
   takeOver();
-  if (place.querySelector("[data-again]")) lookSoon(ROOM_MS);
+  if (place.querySelector("[data-again]")) lookLater();
 }
 
 // Taking over
@@ -101,5 +115,16 @@ document.body.addEventListener("htmx:afterSettle", (event) => {
   if (event.detail.target?.id === "hl-dialog-body" && !dialog.open) dialog.showModal();
 });
 
+// A plan that cannot be had says so in its place, instead of nothing.
+function explain(event) {
+  const body = event.detail.target?.closest("#hl-dialog-body");
+  if (!body) return;
+  body.textContent = NO_PLAN;
+  if (!dialog.open) dialog.showModal();
+  look();
+}
+
+document.body.addEventListener("htmx:responseError", explain);
+document.body.addEventListener("htmx:sendError", explain);
 document.body.addEventListener("hl-done", look);
 look();

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from cachemgr.layout import MARKER_FILE
 from demo.tiny_model import make_tiny_llama
@@ -153,6 +153,49 @@ def test_a_move_that_makes_room_is_planned_in_place_and_the_outlook_follows(page
     expect(page.locator("#hl-after-primary")).to_contain_text("full with it", timeout=30_000)
     expect(page.get_by_label("Model name")).to_have_value("large")
     assert page.request.delete("/api/models/mover?files=trash").ok
+
+
+ADD = "/admin/registry/modelregistry/add/"
+FACTS = re.compile(r"/add/facts/")
+PLAN = "/admin/registry/modelregistry/act/move/?model=999999&to=secondary"
+WAY_OUT = (
+    f'<button type="button" hx-get="{PLAN}" hx-target="#hl-dialog-body" hx-swap="innerHTML">Show the move</button>'
+)
+HIDES = "Object.defineProperty(document, 'hidden', { get: () => window.isHidden === true })"
+
+
+def test_a_plan_for_a_model_that_is_gone_says_so_in_its_place(browser: Browser, server: Server) -> None:
+    """Its console tells of the refusal, as it should."""
+    with browser.new_context(base_url=f"http://localhost:{server.port}") as context:
+        page = context.new_page()
+        page.route(FACTS, lambda route: route.fulfill(content_type="text/html", body=WAY_OUT))
+        page.goto(ADD)
+        page.get_by_role("button", name="Show the move").click()
+        expect(page.get_by_role("dialog")).to_contain_text("This cannot be done any more")
+
+
+@desk
+def test_a_page_that_nobody_sees_asks_neither_hub_nor_drive(page: Page) -> None:
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(content_type="text/html", body="<p data-again>Room is being made.</p>")
+
+    page.clock.install()
+    page.add_init_script(HIDES)
+    page.route(FACTS, answer)
+    page.goto(ADD)
+    expect(page.get_by_text("Room is being made.")).to_be_visible()
+    with page.expect_request(FACTS):
+        page.clock.run_for(6_000)
+    page.evaluate("window.isHidden = true")
+    page.clock.run_for(6_000)
+    count = len(asked)
+    page.clock.run_for(60_000)
+    assert len(asked) == count
+    with page.expect_request(FACTS):
+        page.evaluate("window.isHidden = false; document.dispatchEvent(new Event('visibilitychange'))")
 
 
 @desk

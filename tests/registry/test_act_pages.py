@@ -189,8 +189,10 @@ def test_too_many_at_a_time_are_refused_with_a_sentence(browser, caches) -> None
     rows = [ModelRegistry(model_name=f"m{at}", hf_path=f"org/m{at}") for at in range(51)]
     ModelRegistry.objects.bulk_create(rows)
     keys = list(ModelRegistry.objects.values_list("pk", flat=True))
-    wish = {"action": "move_to_secondary", "_selected_action": keys}
-    assert "50 models at a time" in said(browser.post(MODELS, wish, follow=True))[0]
+    for action in ("move_to_secondary", "remove_selected"):
+        wish = {"action": action, "_selected_action": keys}
+        assert "50 models at a time" in said(browser.post(MODELS, wish, follow=True))[0]
+    assert "50 models at a time" in said(browser.get(act("remove", *ModelRegistry.objects.all()), follow=True))[0]
 
 
 def test_who_may_only_look_can_do_nothing(client, django_user_model, two) -> None:

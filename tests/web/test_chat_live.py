@@ -23,6 +23,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
     folder = tmp_path_factory.mktemp("hub")
     make_tiny_llama(folder / "demo" / "tiny-llama")
     write_hub_repo(folder, "org/large", files=loadable_files(weights=20_000_000))
+    write_hub_repo(folder, "org/other", files=loadable_files(weights=12_000_000))
     with FaultyHub(folder).serve() as running:
         yield running
 
@@ -129,6 +130,29 @@ def test_the_last_question_is_edited_and_the_last_answer_made_anew(page: Page, t
     page.get_by_role("button", name="Send again").click()
     expect(page.locator(".chat-stats").nth(1)).to_have_text(DONE)
     assert page.locator(".chat-bubble").all_inner_texts() == ["First", "Third"]
+
+
+def test_an_edit_that_was_begun_before_a_new_question_takes_back_its_own(page: Page, tiny: str) -> None:
+    set_up(page, max_tokens="5", seed="1")
+    ask(page, "First")
+    expect(page.locator(".chat-stats")).to_have_text(DONE, timeout=60_000)
+    page.get_by_role("button", name="Edit").click()
+    ask(page, "Second")
+    expect(page.locator(".chat-stats").nth(1)).to_have_text(DONE)
+    page.locator(".chat-edit textarea:visible").fill("Instead")
+    page.get_by_role("button", name="Send again").click()
+    expect(page.locator(".chat-stats")).to_have_text(DONE)
+    assert page.locator(".chat-bubble").all_inner_texts() == ["Instead"]
+
+
+def test_a_chat_that_is_opened_again_while_it_is_answered_keeps_what_came(page: Page, tiny: str) -> None:
+    set_up(page, temperature="1.5", seed="3")
+    ask(page, "Tell me a long story.")
+    expect(page.locator(".chat-text")).not_to_be_empty(timeout=60_000)
+    page.get_by_role("button", name="Chats").click()
+    page.locator("#chat-past-list").get_by_role("button", name="Tell me a long story.").click()
+    expect(page.locator(".chat-stats")).to_contain_text("stopped")
+    expect(page.locator(".chat-text")).not_to_be_empty()
 
 
 def test_settings_go_with_the_question_and_wrong_ones_are_refused_in_place(page: Page, tiny: str) -> None:
@@ -258,8 +282,9 @@ def test_a_job_appears_moves_ends_and_is_tried_again_without_a_reload(
     before = job.locator("progress").get_attribute("value")
     expect(job.locator("progress")).not_to_have_attribute("value", before or "", timeout=15_000)
     expect(job.locator("details")).to_have_attribute("open", "")
-    job.get_by_role("button", name="Cancel").click()
+    job.get_by_role("button", name="Cancel").press("Enter")
     expect(page.get_by_text("The download of walker ends.")).to_be_visible()
+    expect(page.locator(".job", has_text="walker").locator("summary").first).to_be_focused()
     ended = page.locator("#ended-jobs .job", has_text="walker").first
     expect(ended).to_contain_text("Cancelled", timeout=20_000)
     hub.faults.rate_bytes_per_second = None
@@ -267,6 +292,22 @@ def test_a_job_appears_moves_ends_and_is_tried_again_without_a_reload(
     expect(page.locator("#ended-jobs .job", has_text="walker").first).to_contain_text("Done", timeout=30_000)
     assert page.evaluate("window.isSame")
     expect(page.locator("#jobs-lost")).to_be_hidden()
+
+
+def test_what_is_typed_on_a_models_page_outlives_the_end_of_its_work(
+    page: Page, hub: FaultyHub, server: Server
+) -> None:
+    register(page, "typed", hf_path="org/other", cache_location="secondary")
+    hub.faults.rate_bytes_per_second = 4_000_000
+    assert page.request.post("/api/models/typed/download").ok
+    page.goto("/admin/registry/modelregistry/")
+    page.get_by_role("link", name="typed", exact=True).click()
+    expect(page.locator(".hl-job-text")).to_contain_text("of 12.0 MB")
+    page.get_by_label("Stays in memory for").fill("10m")
+    hub.faults.rate_bytes_per_second = None
+    expect(page.locator(".hl-job-text")).to_have_text("done", timeout=30_000)
+    expect(page.get_by_label("Stays in memory for")).to_have_value("10m")
+    assert page.request.delete("/api/models/typed?files=trash").ok
 
 
 @pytest.mark.parametrize("answer", [{"status": 503}, None], ids=["refused", "cut"])
@@ -283,6 +324,21 @@ def test_a_lost_stream_is_said_and_comes_back(browser: Browser, server: Server, 
         expect(page.get_by_text("Connection lost, trying again.")).to_be_visible()
         page.unroute("**/api/jobs/events")
         expect(page.get_by_text("Connection lost, trying again.")).to_be_hidden()
+
+
+def test_who_is_signed_out_meanwhile_is_led_to_the_sign_in(browser: Browser, server: Server) -> None:
+    key = (server.data_dir / "first-api-key").read_text().strip()
+    with browser.new_context(base_url=f"http://{ELSEWHERE}:{server.port}") as context:
+        page = context.new_page()
+        page.goto("/jobs")
+        page.get_by_label("Or an admin key").fill(key)
+        page.get_by_role("button", name="Sign in with the key").click()
+        page.wait_for_url("**/jobs")
+        page.route("**/api/jobs/events", lambda route: route.fulfill(status=401))
+        page.goto("/jobs")
+        expect(page.get_by_text("Connection lost, trying again.")).to_be_visible()
+        context.clear_cookies()
+        page.wait_for_url("**/login?**", timeout=20_000)
 
 
 @pytest.mark.parametrize("device", [PHONE, DARK], ids=["phone", "dark"])

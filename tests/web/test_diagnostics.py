@@ -83,6 +83,13 @@ class TestReport:
         assert report.count("GET https://***@hub/x?token=*** said ***, ***") == 2
         assert "unknown here: the web process" in report
 
+    def test_a_line_that_is_cut_shows_no_half_of_a_secret(self, caches, settings) -> None:
+        settings.SECRET_VALUES = ("canary-" * 8,)
+        error = f"{'x' * 340} {settings.SECRET_VALUES[0]}"  # the cut goes through it
+        ModelRegistry.objects.create(model_name="m", hf_path="a/x", status="failed", error=error)
+        report = write_report(presences=None)
+        assert "canary" not in report and f"{'x' * 340} ***" in report
+
     def test_the_home_folder_names_nobody(self, caches, settings) -> None:
         settings.ENV_FILE = Path.home() / "box" / ".env"
         assert "## Configuration (~/box/.env)" in write_report(presences=[])

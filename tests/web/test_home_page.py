@@ -186,16 +186,18 @@ def test_caches_that_nobody_has_measured_or_found_say_what_to_do(browser, caches
     assert "Set PRIMARY_CACHE_PATH and SECONDARY_CACHE_PATH" in page
 
 
-@pytest.mark.parametrize("what", ["request", "job", "model"])
+@pytest.mark.parametrize("what", ["request", "job", "model", "trouble"])
 def test_it_welcomes_nobody_who_has_used_it(browser, caches, what: str) -> None:
     measure_caches()
     if what == "model":
         add_model("wanted", status="registered")
+    elif what == "trouble":
+        add_model("found", status="missing", error="Its drive is away.")
     elif what == "job":
         Job.objects.create(kind="download", model=None, model_name="x", hf_path="a/x", state="done")
     else:
         add_request(started_at=timezone.now() - timedelta(days=90))
-    assert "Welcome" not in page_of(browser)
+    assert "hl-welcome" not in page_of(browser)
 
 
 # Few queries, and the part that follows

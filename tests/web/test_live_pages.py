@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from demo.tiny_model import make_tiny_llama
 from tests.e2e.server import Server, running_server, wait_for
@@ -19,6 +19,7 @@ pytestmark = [
 ]
 LIMIT_MS = 15_000  # a page asks every three or five seconds
 STAYS = "window.isTheSamePage = true"
+NO_CLIPBOARD = "Object.defineProperty(navigator, 'clipboard', { value: undefined })"
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,18 @@ def test_refresh_says_that_it_measures_and_then_shows_the_new_figures_in_place(p
     assert_was_not_reloaded(page)
 
 
+def test_from_the_keyboard_one_goes_on_where_a_button_was(page: Page) -> None:
+    open_page(page, "/settings")
+    page.get_by_role("button", name="Refresh Cache Stats").press("Enter")
+    expect(page.locator("#said")).to_have_text("The caches were measured just now.")
+    expect(page.get_by_role("button", name="Refresh Cache Stats")).to_be_focused()
+    load(page)
+    open_page(page, "/")
+    page.get_by_role("button", name="Unload tiny").press("Enter")
+    expect(page.locator("#said")).to_have_text("tiny has left memory.")
+    expect(page.locator("#said")).to_be_focused()
+
+
 def test_a_new_measurement_comes_to_the_open_page_and_what_was_open_stays_open(page: Page, server: Server) -> None:
     lay_down(server, "first", size_bytes=1_000_000)
     measure(page)
@@ -119,6 +132,19 @@ def test_the_time_of_the_pictures_changes_in_place_and_stays_with_new_figures(pa
     assert_was_not_reloaded(page)
 
 
+def test_figures_that_come_late_do_not_take_a_choice_back(page: Page) -> None:
+    """A choice waits for a question that is on its way, so that its own answer is the last."""
+    open_page(page, "/settings")
+    held: list[Route] = []
+    page.route(re.compile("/settings/live.*seen="), lambda route: held.append(route))
+    with page.expect_request(re.compile("/settings/live.*seen="), timeout=LIMIT_MS):
+        pass
+    page.get_by_role("link", name="7 days").click()
+    for route in held:
+        route.continue_()
+    expect(page.get_by_role("link", name="7 days")).to_have_attribute("aria-current", "true")
+
+
 def test_a_line_of_the_list_and_its_piece_of_the_bar_light_up_together(page: Page) -> None:
     open_page(page, "/settings")
     line = page.get_by_role("list", name="Models in it, the largest first").get_by_role("link", name="tiny")
@@ -139,9 +165,17 @@ def test_the_report_goes_to_the_clipboard(context: BrowserContext, page: Page) -
     expect(page.get_by_label("The report, to copy by hand")).to_be_hidden()
 
 
-def test_where_the_browser_lends_no_clipboard_the_text_is_shown_and_chosen(page: Page) -> None:
-    """As over http:// from another machine."""
-    page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+def test_over_http_from_another_machine_the_report_is_copied_too(context: BrowserContext, page: Page) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.add_init_script(NO_CLIPBOARD)
+    open_page(page, "/settings")
+    page.get_by_role("button", name="Copy diagnostics").click()
+    expect(page.get_by_text("Copied.")).to_be_visible()
+    expect(page.get_by_label("The report, to copy by hand")).to_be_hidden()
+
+
+def test_where_the_browser_does_not_copy_the_text_is_shown_and_chosen(page: Page) -> None:
+    page.add_init_script(f"{NO_CLIPBOARD}; document.execCommand = () => false")
     open_page(page, "/settings")
     page.get_by_role("button", name="Copy diagnostics").click()
     report = page.get_by_label("The report, to copy by hand")

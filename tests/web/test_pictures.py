@@ -1,42 +1,22 @@
 """What pages draw and offer, as values: columns a day, the bar with one more model, the buttons of a state."""
 
-from datetime import date, timedelta
+from datetime import date
 
 import pytest
 
 from cachemgr.space import CacheFigures, Pool, Rules, check_space
-from web.day_plot import HEIGHT, WIDTH, Pair, draw_days
+from web.day_plot import draw_days
 from web.model_acts import choose_buttons
 from web.space_after import SpaceAfter, draw_space
 
 RULES = Rules(0.9, 0)
 
 
-def days(*numbers: tuple[int, int]) -> list[Pair]:
-    first = date(2026, 1, 1)
-    return [Pair(first + timedelta(days=at), *pair) for at, pair in enumerate(numbers)]
-
-
-def test_columns_fill_the_picture_side_by_side_and_the_highest_day_is_its_height():
-    plot = draw_days(days((4, 0), (2, 2), (0, 0), (1, 0)), lower="requests", upper="failed")
-    highest, stacked, empty, low = plot.columns
-    assert (highest.lower_top, highest.lower_height, plot.most) == (0, HEIGHT, 4)
-    assert (stacked.lower_top, stacked.upper_top, stacked.upper_height) == (50, 0, 50)
-    assert (empty.lower_height, empty.upper_height) == (0, 0) and low.lower_height == 25
-    assert [column.left for column in plot.columns] == [7.5, 82.5, 157.5, 232.5]
-    assert all(column.left + column.width <= WIDTH for column in plot.columns)
-
-
 def test_a_picture_says_the_same_in_words():
-    plot = draw_days(days((1200, 0), (0, 3)), lower="requests", upper="failed")
+    plot = draw_days([(1200, 0), (0, 3)], first=date(2026, 1, 1), lower="requests", upper="failed")
     assert plot.summary == "1,200 requests, 3 failed in 2 days." and plot.first == "1 Jan"
-    assert plot.columns[1].words == "Fri 2 Jan: 0 requests, 3 failed"
-
-
-def test_little_beside_much_is_still_seen_and_nothing_is_not():
-    small, nothing, _ = draw_days(days((1, 0), (0, 0), (10**6, 0)), lower="a", upper="b").columns
-    assert small.lower_height == 2 and nothing.lower_height == 0
-    assert draw_days([], lower="a", upper="b").columns == ()
+    assert plot.columns[1].words == "Fri 2 Jan: 0 requests, 3 failed" and not plot.is_empty
+    assert draw_days([(0, 0)], first=date(2026, 1, 1), lower="requests", upper="failed").is_empty
 
 
 def space(used: int, coming: int, *, promised: int = 0, limit: int = 100, state: str = "ok") -> SpaceAfter:
