@@ -49,6 +49,8 @@ class CacheStatsView(APIView):
 class CacheRefreshView(APIView):
     """Measures every cache now and answers with the stats."""
 
+    is_question = True
+
     @extend_schema(request=None, responses=CacheStatsSerializer)
     def post(self, request: Request) -> Response:
         monitor.measure_caches(limit_seconds=monitor.REFRESH_SECONDS)
@@ -57,6 +59,8 @@ class CacheRefreshView(APIView):
 
 class CacheCheckView(APIView):
     """Would so many megabytes fit into a cache? By query or by JSON."""
+
+    is_question = True
 
     @extend_schema(
         parameters=[

@@ -8,6 +8,7 @@ from io import BytesIO
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
 from django.contrib.auth import get_user, get_user_model
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.middleware import SessionMiddleware
@@ -15,6 +16,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
+from rest_framework.permissions import SAFE_METHODS, IsAdminUser
 from rest_framework.request import Request
 
 from homelab.errors import HomelabError
@@ -87,6 +89,19 @@ class LocalOwnerMiddleware:
             request.user = SimpleLazyObject(user)  # type: ignore[assignment]
             request.auser = auser
         return self.get_response(request)
+
+
+class MayAct(IsAdminUser):
+    """Every account of the admin may look; what changes anything takes the same right as in the admin. A view whose
+    POST only asks says `is_question`."""
+
+    message = "Your account may look, but not change anything. An owner of this server can give it the right to."
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        if not super().has_permission(request, view):
+            return False
+        is_looking = request.method in SAFE_METHODS or getattr(view, "is_question", False)
+        return is_looking or request.user.has_perm(settings.RIGHT_TO_ACT)
 
 
 class LocalOwnerAuthentication(BaseAuthentication):

@@ -231,9 +231,12 @@ CELERY_BEAT_SCHEDULE = beat_schedule(monitor_seconds=CACHE_MONITOR_INTERVAL_SECO
 CONFIGURATION = tuple(env.readings.values())
 SECRET_VALUES = tuple(sorted(env.secrets))
 
+RIGHT_TO_ACT = "registry.change_modelregistry"
+"""What an account of the admin needs to do more than look."""
+
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["homelab.owner.LocalOwnerAuthentication", "homelab.owner.SessionSignIn"],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
+    "DEFAULT_PERMISSION_CLASSES": ["homelab.owner.MayAct"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "homelab.api.Schema",
     "EXCEPTION_HANDLER": "homelab.api.answer_exception",

@@ -43,7 +43,7 @@ def browser() -> Client:
 
 
 def test_what_is_done_by_rest_is_written_down_with_who_did_it(api, caches) -> None:
-    ada = User.objects.create_user("ada", is_staff=True)
+    ada = User.objects.create_superuser("ada")
     api.force_authenticate(ada)
     assert api.post("/api/models", WISH, format="json").status_code == 201
     api.patch("/api/models/a", {"pinned": True, "priority": 3}, format="json")
