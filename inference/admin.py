@@ -34,7 +34,7 @@ class ServedModelAdmin(UsedModelAdmin):
 
     def find_act(self, request: HttpRequest, name: str, models: Sequence[ModelRegistry]) -> Act | None:
         if name in {"load", "unload"}:
-            return load_act(request) if name == "load" else unload_act(request)
+            return load_act(request, is_patient=len(models) == 1) if name == "load" else unload_act(request)
         return super().find_act(request, name, models)
 
     @display(description="In memory")
@@ -44,7 +44,7 @@ class ServedModelAdmin(UsedModelAdmin):
 
     @admin.action(description="Load", permissions=["change"])
     def load_selected(self, request: HttpRequest, queryset: QuerySet[ModelRegistry]) -> None:
-        self.do_at_once(request, queryset, act=load_act(request))
+        self.do_at_once(request, queryset, act=load_act(request, is_patient=queryset.count() == 1))
 
     @admin.action(description="Unload", permissions=["change"])
     def unload_selected(self, request: HttpRequest, queryset: QuerySet[ModelRegistry]) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cachemgr.models import Cache
-from inference.services import load, pool_of, unload
+from inference.services import begin_to_load, load, pool_of, unload
 from inference.stats import loads_of
 from registry import services
 from registry.acts import Act, Line
@@ -12,14 +12,16 @@ from registry.models import ModelRegistry
 _PATIENT_SECONDS = 2.0
 
 
-def load_act(request: Any) -> Act:
+def load_act(request: Any, *, is_patient: bool) -> Act:
+    """With patience it waits a moment for the model, to tell how it went; without it only begins: for many of them."""
+    begin = _load if is_patient else _begin
     return Act(
         question="Load into memory?",
         button="Load",
         icon="memory",
         explained="Models that are not in use make room for it where memory is short.",
         plan=_plan_load,
-        do=lambda model: _load(request, model),
+        do=lambda model: begin(request, model),
     )
 
 
@@ -64,3 +66,8 @@ def _load(request: Any, model: ModelRegistry) -> str:
     except TimeoutError:
         return f"{model} is being loaded."
     return f"{model} is loaded."
+
+
+def _begin(request: Any, model: ModelRegistry) -> str:
+    begin_to_load(model, pool=pool_of(request))
+    return f"{model} is being loaded."

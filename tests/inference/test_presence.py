@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import httpx2
 import pytest
 from asgiref.sync import sync_to_async
 
 from inference import ps_stream
+from inference.load_acts import load_act
 from inference.pool import EnginePool
 from inference.ps_stream import PresenceWatch
 from inference.services import describe_presence
@@ -55,6 +57,17 @@ def test_the_seconds_of_each_stage_are_kept() -> None:
     slot.enter("warming")
     slot.enter("ready")
     assert set(slot.stage_seconds) == {*STAGES} - {"downloading", "ready"}
+
+
+async def test_of_many_models_none_is_waited_for(gateway, tiny) -> None:
+    request = SimpleNamespace(scope={"state": {"pool": gateway.pool}})
+    for begin in (
+        load_act(request, is_patient=False),
+        load_act(request, is_patient=False),
+    ):  # the second finds it there
+        assert await sync_to_async(begin.do)(tiny) == "tiny is being loaded."
+        assert not gateway.pool.residents.slots["tiny"].is_ready
+    await until(lambda: gateway.pool.residents.slots["tiny"].is_ready, seconds=LOAD_SECONDS)
 
 
 async def test_a_watch_tells_what_changed_and_who_left_and_nothing_twice(tiny) -> None:
