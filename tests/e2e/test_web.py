@@ -235,10 +235,9 @@ def remove_and_undo(walk: Walk) -> None:
     wait_for(lambda: walk.server.get("/api/models/tiny")[0] == 200 and walk.status()["status"] == "ready")
 
 
-@pytest.mark.parametrize("screen", {"desk-dark": DARK, "phone": PHONE})
-def test_no_page_has_a_serious_fault_or_is_too_wide(screen: str, browser: Browser, server: Server) -> None:
-    device = {"desk-dark": DARK, "phone": PHONE}[screen]
-    with quiet_page(browser, port=server.port, **device) as page:
-        for path in (*EVERY_PAGE, *THE_REST):
-            page.goto(path)
-            Walk(page, server, screen).look()
+def test_no_page_has_a_serious_fault_or_is_too_wide(browser: Browser, server: Server) -> None:
+    for screen, device in {"desk-dark": DARK, "phone": PHONE}.items():
+        with quiet_page(browser, port=server.port, **device) as page:
+            for path in (*EVERY_PAGE, *THE_REST):
+                page.goto(path)
+                Walk(page, server, screen).look()
