@@ -27,7 +27,10 @@ OTHER_BYTES: Mapping[str, int] = {
     "/v1/completions": 8 * MIB,
     "/login": 16 * 1024,  # strangers may send these two
     "/admin/login/": 16 * 1024,
+    "/health": 0,  # strangers may ask for these, and have nothing to say
+    "/favicon.ico": 0,
 }
+_FILES = "/static"
 BODY_SECONDS = 60.0
 MAX_DEPTH = 64
 _JSON_ROOFS = ("/api", "/v1", "/models")
@@ -71,7 +74,8 @@ class Body:
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.is_json_wanted = is_below(scope["path"], *_JSON_ROOFS)
-        self.limit_bytes = OTHER_BYTES.get(scope["path"], USUAL_BYTES)
+        usual = 0 if is_below(scope["path"], _FILES) else USUAL_BYTES
+        self.limit_bytes = OTHER_BYTES.get(scope["path"], usual)
         self._headers = scope["headers"]
         self._receive = receive
         self._read_bytes = 0
@@ -153,11 +157,11 @@ def parse_json(body: bytes) -> Any:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Two programs that read a body with a key twice may each believe another value."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidJson(f"The body is not JSON that has one meaning: it names {ascii(twice)[:60]} twice.")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise InvalidJson(f"The body is not JSON that has one meaning: it names {ascii(name)[:60]} twice.")
+        found[name] = value
     return found
 
 

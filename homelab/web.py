@@ -22,10 +22,13 @@ from uvicorn.supervisors import ChangeReload
 
 from homelab.errors import HomelabError
 from homelab.gate import Application
+from homelab.limits import WRITE_SECONDS
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 REQUEST_HEAD_SECONDS = 10
 REQUEST_HEAD_BYTES = 64 * 1024
+SILENT_READER_SECONDS = WRITE_SECONDS + 5
+"""A little more than a stream has: who is cut off there is told so in the log."""
 GRACEFUL_STOP_SECONDS = 3
 WRONG_START = 2
 
@@ -129,9 +132,11 @@ def _holder(port: int) -> str:
 
 
 class StrictHttp(H11Protocol):
-    """uvicorn's HTTP/1.1 with our error shape for what is no HTTP, and a time limit on a request's head."""
+    """uvicorn's HTTP/1.1 with our error shape for what is no HTTP, and time limits: on a request's head, on what still
+    comes of a body that was answered already, and on a client that reads nothing."""
 
     _head_deadline: asyncio.TimerHandle | None = None
+    _reader_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -143,14 +148,32 @@ class StrictHttp(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
+        self._forget_reader()
         super().connection_lost(exc)
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._reader_deadline = self.loop.call_later(SILENT_READER_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._forget_reader()
+        super().resume_writing()
+
+    def _forget_reader(self) -> None:
+        if self._reader_deadline is not None:
+            self._reader_deadline.cancel()
+            self._reader_deadline = None
+
     def _watch_head(self) -> None:
-        """The time runs while a head is incomplete; more of its bytes do not give it more time."""
-        if self.conn.their_state is not h11.IDLE:
+        """The time runs while a head is incomplete, or a body goes on that has its answer; more bytes give no more."""
+        if not (self.conn.their_state is h11.IDLE or self._is_answered()):
             self._forget_head()
         elif self._head_deadline is None and not self.transport.is_closing():
             self._head_deadline = self.loop.call_later(REQUEST_HEAD_SECONDS, self.transport.close)
+
+    def _is_answered(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return self.conn.their_state is h11.SEND_BODY and cycle is not None and cycle.response_complete
 
     def _forget_head(self) -> None:
         if self._head_deadline is not None:

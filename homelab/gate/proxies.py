@@ -10,8 +10,19 @@ from dataclasses import dataclass, replace
 from homelab.addresses import Network, parse_address
 from homelab.gate.request import GateRequest
 
-FORWARDING_HEADERS = frozenset({"forwarded", "x-real-ip", "via", "cf-connecting-ip"})
-FORWARDING_PREFIXES = ("x-forwarded-", "tailscale-")
+FORWARDING_HEADERS = frozenset(
+    {
+        "forwarded",
+        "via",
+        "cdn-loop",
+        "true-client-ip",
+        "fly-client-ip",
+        "x-real-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+    }
+)
+FORWARDING_PREFIXES = ("x-forwarded-", "x-original-", "x-envoy-", "x-azure-", "cf-", "tailscale-")
 
 
 def is_forwarding(name: str) -> bool:

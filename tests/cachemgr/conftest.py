@@ -21,6 +21,7 @@ from cachemgr.drives import DriveReport, ProbeRequest, probe_drive
 from cachemgr.wanted import wanted_asked
 from registry import room
 from tests.cachemgr.cleaning_up import Wish
+from tests.processes import command_of, is_over
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no fault
 hypothesis.settings.load_profile("no deadline")
@@ -139,8 +140,8 @@ def drive_without_links(tmp_path: Path) -> Iterator[HungDrive]:
 
 def probes_of(path: Path) -> list[psutil.Process]:
     """The living children of this process that touch the path."""
-    children = [each for each in psutil.Process().children() if each.status() != psutil.STATUS_ZOMBIE]
-    return [each for each in children if f'"path": "{path}"' in " ".join(each.cmdline())]
+    children = [each for each in psutil.Process().children() if not is_over(each)]
+    return [each for each in children if f'"path": "{path}"' in " ".join(command_of(each))]
 
 
 @pytest.fixture

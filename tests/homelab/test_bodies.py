@@ -113,6 +113,14 @@ def test_what_has_no_one_meaning_is_refused(body: bytes, word: str) -> None:
     assert refused.value.code == "invalid_json" and word in refused.value.message and len(refused.value.message) < 200
 
 
+def test_a_name_that_comes_again_at_the_very_end_costs_no_more_than_reading() -> None:
+    many = ",".join(f'"{number}": 1' for number in range(100_000))
+    started = time.process_time()
+    with pytest.raises(InvalidJson, match="'99999' twice"):
+        parse_json(f'{{{many}, "99999": 2}}'.encode())
+    assert time.process_time() - started < 5  # by counting it was over two minutes
+
+
 @pytest.mark.parametrize(
     "body",
     [nested(64), b'{"a":' * 64 + b"1" + b"}" * 64, b'["' + b"[" * 1000 + b'"]', b'["\\"' + b"[{" * 1000 + b'"]',
@@ -141,6 +149,8 @@ def test_bad_json_is_refused_in_the_shape_of_its_api(path: str) -> None:
         ("/v1/models", MIB),
         ("/v1/chat/completions", 8 * MIB),
         ("/admin/login/", 16 * 1024),
+        ("/health", 0),
+        ("/static/homelab/icon.svg", 0),
         ("/x", MIB),
     ],
 )

@@ -224,6 +224,45 @@ def test_a_slow_answer_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answer.startswith(b"HTTP/1.1 200")
 
 
+def test_a_body_that_goes_on_after_its_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "REQUEST_HEAD_SECONDS", 0.3)
+    with running(echo) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999\r\n\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+        sock.sendall(b"x")  # and never more
+        assert read_to_the_end(sock) < 1000
+
+
+def test_who_reads_nothing_of_an_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "SILENT_READER_SECONDS", 0.3)
+    size = 50_000_000
+    ended = threading.Event()
+
+    async def much(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await echo(scope, receive, send)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
+        await send({"type": "http.response.body", "body": b"x" * (size - 1), "more_body": True})
+        await send({"type": "http.response.body", "body": b"x"})
+        ended.set()
+
+    with running(much) as port, socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert ended.wait(5)
+        assert read_to_the_end(sock) < size
+
+
+def read_to_the_end(sock: socket.socket) -> int:
+    """How many bytes still came. Fails where the connection stays open."""
+    count = 0
+    try:
+        while part := sock.recv(1 << 20):
+            count += len(part)
+    except ConnectionResetError:
+        return count
+    return count
+
+
 # The pool's life
 
 

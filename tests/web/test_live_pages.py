@@ -1,22 +1,17 @@
 """Home and Settings in a real browser, against a real server: they follow by themselves, and nothing needs a reload."""
 
-import os
 import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from demo.tiny_model import make_tiny_llama
 from tests.e2e.server import Server, running_server, wait_for
-from tests.e2e.test_browser import ARGUMENTS, CHROMIUM, is_measured
 from tests.factories import make_cached_repo
+from tests.web.chromium import needs_chromium, running_chromium
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists() and not os.environ.get("CI"), reason="Debian's chromium is not installed"),
-]
+pytestmark = needs_chromium
 LIMIT_MS = 15_000  # a page asks every three or five seconds
 STAYS = "window.isTheSamePage = true"
 NO_CLIPBOARD = "Object.defineProperty(navigator, 'clipboard', { value: undefined })"
@@ -30,16 +25,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     make_cached_repo(folder / "fast", "demo/tiny", files=files)
     limits = {"PRIMARY_CACHE_LIMIT_GB": "0.1", "SECONDARY_CACHE_LIMIT_GB": "1", "DISK_RESERVE_GB": "0.1"}
     with running_server(folder, CACHE_MONITOR_INTERVAL_SECONDS="3600", KEEP_ALIVE="-1", **limits) as running:
-        wait_for(lambda: is_measured(running) and running.get("/api/models")[1])
+        wait_for(lambda: running.has_measured() and running.get("/api/models")[1])
         yield running
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield browser
-        browser.close()
+    with running_chromium() as running:
+        yield running
 
 
 @pytest.fixture
