@@ -22,13 +22,12 @@ from uvicorn.supervisors import ChangeReload
 
 from homelab.errors import HomelabError
 from homelab.gate import Application
-from homelab.limits import WRITE_SECONDS
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 REQUEST_HEAD_SECONDS = 10
 REQUEST_HEAD_BYTES = 64 * 1024
-SILENT_READER_SECONDS = WRITE_SECONDS + 5
-"""A little more than a stream has: who is cut off there is told so in the log."""
+SILENT_READER_SECONDS = 65
+"""A little more than `limits.WRITE_SECONDS`: where a stream is cut off, the log says so first."""
 GRACEFUL_STOP_SECONDS = 3
 WRONG_START = 2
 
