@@ -27,10 +27,11 @@ OTHER_BYTES: Mapping[str, int] = {
     "/v1/completions": 8 * MIB,
     "/login": 16 * 1024,  # strangers may send these two
     "/admin/login/": 16 * 1024,
-    "/health": 0,  # strangers may ask for these, and have nothing to say
-    "/favicon.ico": 0,
+    "/health": 1024,  # strangers may ask for these, and have nothing to say
+    "/favicon.ico": 1024,
 }
 _FILES = "/static"
+_BYTES_FOR_FILES = 1024
 BODY_SECONDS = 60.0
 MAX_DEPTH = 64
 _JSON_ROOFS = ("/api", "/v1", "/models")
@@ -74,7 +75,7 @@ class Body:
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.is_json_wanted = is_below(scope["path"], *_JSON_ROOFS)
-        usual = 0 if is_below(scope["path"], _FILES) else USUAL_BYTES
+        usual = _BYTES_FOR_FILES if is_below(scope["path"], _FILES) else USUAL_BYTES
         self.limit_bytes = OTHER_BYTES.get(scope["path"], usual)
         self._headers = scope["headers"]
         self._receive = receive

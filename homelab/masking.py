@@ -11,7 +11,9 @@ _USERINFO = re.compile(r"(?<=://)[^\s/?#@'\"]*@")
 _GREEDY_USERINFO = re.compile(r"(?<=://)\S*@")
 _IN_QUERY = re.compile(r"(?i)([\w-]*(?:token|key|secret|passw|signature|auth)[\w-]*)=[^&\s'\"]+")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+\S+")
-_LOOKS_LIKE_ONE = re.compile(r"\bhf_[A-Za-z0-9]{8,}|\b[0-9A-Za-z]{8}\.[0-9A-Za-z]{32}\b")
+_LOOKS_LIKE_ONE = re.compile(
+    r"(?<![0-9A-Za-z])(?:(?:hf|api_org)_\w{8,}|[0-9A-Za-z]{8}\.[0-9A-Za-z]{32}(?![0-9A-Za-z]))"
+)
 
 
 def mask(text: str, *, secrets: Iterable[str] = ()) -> str:

@@ -126,7 +126,7 @@ def refuse(code: str, message: str, *, status: int = 403, retry_after_seconds: i
 def _judge_forwarding(request: GateRequest) -> Verdict | None:
     signs = [f"The header {quote(name)}" for name, _ in request.headers if is_forwarding(name)]
     if request.http_version == "1.0" and not request.is_proxied:
-        # nginx's bare proxy_pass adds no header, but speaks HTTP/1.0; browsers, curl and SDKs have not for decades.
+        # A bare proxy_pass of nginx before 1.29.7 adds no header, but speaks HTTP/1.0, as no browser or SDK does today.
         signs.append("HTTP/1.0")
     if not signs:
         return None

@@ -40,3 +40,9 @@ def test_what_is_shorter_than_four_signs_hides_no_words() -> None:
 
 def test_of_a_secret_that_begins_with_another_one_no_end_is_left() -> None:
     assert mask("wordy-and-long word", secrets=["word", "wordy-and-long"]) == "*** ***"
+
+
+@pytest.mark.parametrize("secret", ["hf_oauth_abcdefgh12", "api_org_abcdefgh12", "abcdefgh." + "x" * 32])
+@pytest.mark.parametrize("text", ["{}", "of_{}", "({})", "'{}'"])
+def test_tokens_of_every_kind_are_known_by_their_look_wherever_they_stand(secret: str, text: str) -> None:
+    assert secret not in mask(text.format(secret))
