@@ -90,7 +90,7 @@ def next_steps(address: str) -> str:
     return f"""
 
 What to try (the demo's models are tiny and talk nonsense; a second one is demo/small-llama):
-  1. Look around     {address}/admin/
+  1. Look around     {address}/
   2. Register        {post} {address}/api/models -d '{body}'
   3. Download        curl -X POST {address}/api/models/tiny/download
   4. Chat            {post} {address}/v1/chat/completions -d '{chat}'
