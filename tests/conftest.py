@@ -3,10 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.factories import make_cached_repo as write_cached_repo
+
+if TYPE_CHECKING:
+    from django.test import Client
 
 LONGEST_FIRST = ("tests/torture/", "tests/e2e/", "tests/registry/test_on_postgresql.py", "tests/inference/")
 
@@ -74,3 +78,15 @@ def hub(hub_repos: Path, settings: object) -> Iterator[object]:
     with FaultyHub(hub_repos).serve() as running:
         settings.HF_ENDPOINT = running.endpoint
         yield running
+
+
+@pytest.fixture
+def browser(db: None) -> "Client":
+    """Signed in as the owner: in these tests no gate stands before Django."""
+    from django.test import Client
+
+    from homelab.owner import owner_account
+
+    client = Client()
+    client.force_login(owner_account())
+    return client

@@ -11,7 +11,6 @@ from cachemgr.models import Cache
 from cachemgr.units import format_bytes
 from homelab.errors import HomelabError
 from registry.adoption import free_name
-from registry.estimates import Size
 from registry.models import NAME_PATTERN, ModelRegistry
 from registry.placing import Estimate, Place, consider, weigh_places
 from web.repo_facts import RepoFacts, find_facts
@@ -62,8 +61,9 @@ def look_ahead(asked: Asked) -> Outlook:
     repo = find_facts(asked.hf_path, revision=asked.revision, typed_bytes=asked.typed_bytes)
     estimate = weigh_places(asked.hf_path, size=repo.size)
     places = {place.cache.location: place for place in estimate.places if place.cache.is_configured}
-    if asked.location == Cache.Location.CUSTOM and asked.path:
-        places |= _custom_place(asked, size=repo.size)
+    custom, refusal = _find_custom(asked)
+    if custom is not None:
+        places[asked.location] = consider(custom, asked.hf_path, size=repo.size)
     if repo.size.source == "unknown":  # then a bar would only say that nothing fits everywhere
         places = {name: place for name, place in places.items() if place.revision is not None}
     recommended, reason = _recommend(estimate, places)
@@ -74,18 +74,20 @@ def look_ahead(asked: Asked) -> Outlook:
         reason=reason,
         after={name: draw_space(place.verdict, warning_threshold=threshold) for name, place in places.items()},
         lying=tuple(_lying(estimate.places)),
-        chosen=_judge_chosen(asked, places),
+        chosen=Chosen(refusal=refusal) if refusal else _judge(places.get(asked.location)),
         name=_propose_name(asked.hf_path),
         known_as=list(ModelRegistry.objects.filter(hf_path=asked.hf_path).values_list("model_name", flat=True)),
     )
 
 
-def _custom_place(asked: Asked, *, size: Size) -> dict[str, Place]:
+def _find_custom(asked: Asked) -> tuple[Cache | None, str]:
+    """The cache of a custom path, or what is wrong with that path."""
+    if asked.location != Cache.Location.CUSTOM or not asked.path:
+        return None, ""
     try:
-        cache = caches.find_cache(asked.location, path=asked.path)
-    except HomelabError:  # said by `_judge_chosen`
-        return {}
-    return {asked.location: consider(cache, asked.hf_path, size=size)}
+        return caches.find_cache(asked.location, path=asked.path), ""
+    except HomelabError as error:
+        return None, error.message
 
 
 def _recommend(estimate: Estimate, places: dict[str, Place]) -> tuple[str, str]:
@@ -108,10 +110,9 @@ def _lying(places: Sequence[Place]) -> Iterator[str]:
             yield f"{present} of it lie in {where} already; {format_bytes(place.need.size_bytes)} are to come."
 
 
-def _judge_chosen(asked: Asked, places: dict[str, Place]) -> Chosen:
-    place = places.get(asked.location)
+def _judge(place: Place | None) -> Chosen:
     if place is None:
-        return Chosen(refusal=_why_no_place(asked))
+        return Chosen()
     verdict = place.verdict
     gives_way = verdict.in_trash.freed_bytes >= verdict.shortfall_bytes > 0
     if verdict.is_refusal and gives_way and verdict.limiting_factor in {"limit", "disk"}:
@@ -120,17 +121,6 @@ def _judge_chosen(asked: Asked, places: dict[str, Place]) -> Chosen:
     if verdict.is_refusal:
         return Chosen(refusal=verdict.message, ways=find_ways_out(place))
     return Chosen(warning=verdict.message if verdict.warning else "")
-
-
-def _why_no_place(asked: Asked) -> str:
-    """What is wrong with the custom path, if something is."""
-    if asked.location != Cache.Location.CUSTOM or not asked.path:
-        return ""
-    try:
-        caches.find_cache(asked.location, path=asked.path)
-    except HomelabError as error:
-        return error.message
-    return ""
 
 
 def _propose_name(hf_path: str) -> str:

@@ -11,17 +11,9 @@ from django.utils import timezone
 
 from access.models import ApiKey
 from access.services import find_usable, make_key
-from homelab.owner import owner_account
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/access/apikey/"
-
-
-@pytest.fixture
-def browser() -> Client:
-    client = Client()
-    client.force_login(owner_account())
-    return client
 
 
 def shown_keys(answer) -> list[str]:

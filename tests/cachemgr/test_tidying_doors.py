@@ -7,22 +7,13 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.test import Client
 
 from cachemgr import chores, locks, monitor, trash
 from cachemgr.models import TrashedRepo
-from homelab.owner import owner_account
 from tests.factories import age_tree, loadable_files, make_cached_repo
 
 FOLDER = "models--org--m"
 TRASH_LIST = "/admin/cachemgr/trashedrepo/"
-
-
-@pytest.fixture
-def browser(db) -> Client:
-    client = Client()
-    client.force_login(owner_account())
-    return client
 
 
 @pytest.fixture

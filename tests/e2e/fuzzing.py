@@ -7,7 +7,6 @@ does not describe.
 import argparse
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +25,7 @@ from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi import checks
 
 from demo.tiny_model import make_tiny_llama
-from tests.e2e.server import PROJECT, Server, make_environment, running_server, wait_for
+from tests.e2e.server import PROJECT, Server, run_command, running_server, wait_for
 from tests.factories import loadable_files, make_cached_repo
 
 STATED_REASONS = {
@@ -218,9 +217,7 @@ def tracebacks_of(server: Server) -> int:
 
 def make_key(folder: Path, *, port: int, scope: str) -> str:
     """As its owner does it, in the shell."""
-    command = [sys.executable, "manage.py", "apikey", "create", "fuzz", "--scope", scope, "--json"]
-    environment = make_environment(folder, port=port)
-    made = subprocess.run(command, cwd=PROJECT, env=environment, check=True, capture_output=True, text=True)
+    made = run_command("apikey", "create", "fuzz", "--scope", scope, "--json", folder=folder, port=port)
     return str(json.loads(made.stdout)["key"])
 
 

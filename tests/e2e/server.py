@@ -22,6 +22,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 30
 STOP_SECONDS = 10
 Result = TypeVar("Result")
+SMALL_DRIVES = {"PRIMARY_CACHE_LIMIT_GB": "0.1", "SECONDARY_CACHE_LIMIT_GB": "1", "DISK_RESERVE_GB": "0.1"}
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONDONTWRITEBYTECODE", "COVERAGE_PROCESS_START", "OMP_NUM_THREADS")
 
 
@@ -51,6 +52,17 @@ def make_environment(folder: Path, *, port: int, **others: str) -> dict[str, str
     settings = {"HOMELAB_ENV_FILE": os.devnull, "DATA_DIR": str(folder / "data"), "PORT": str(port)}
     hub = {"HF_ENDPOINT": "http://127.0.0.1:9", "CACHE_ALLOWED_ROOTS": str(folder)}
     return kept | caches | settings | hub | others
+
+
+def run_command(
+    *words: str, folder: Path, port: int, seconds: float = 120, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """`manage.py WORDS` in a shell of the owner of the server in that folder."""
+    environment = make_environment(folder, port=port, **settings)
+    command = [sys.executable, "manage.py", *words]
+    return subprocess.run(
+        command, cwd=PROJECT, env=environment, check=False, capture_output=True, text=True, timeout=seconds
+    )
 
 
 def launch(environment: dict[str, str], *arguments: str, output: int | Any = subprocess.PIPE) -> subprocess.Popen[str]:

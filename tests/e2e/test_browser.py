@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from cachemgr.layout import MARKER_FILE
 from demo.tiny_model import make_tiny_llama
-from tests.e2e.server import Server, running_server, wait_for
+from tests.e2e.server import SMALL_DRIVES, Server, running_server, wait_for
 from tests.factories import loadable_files, write_hub_repo
 from tests.hub import FaultyHub
 from tests.web.chromium import DARK, DESK, PHONE, fits, needs_chromium, quiet_page, running_chromium
@@ -25,8 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     write_hub_repo(folder / "hub", "demo/mover", files=loadable_files(weights=20_000_000))
     with FaultyHub(folder / "hub").serve() as hub:
         hub.faults.rate_bytes_per_second = 10_000_000
-        limits = {"PRIMARY_CACHE_LIMIT_GB": "0.1", "SECONDARY_CACHE_LIMIT_GB": "1", "DISK_RESERVE_GB": "0.1"}
-        with running_server(folder, HF_ENDPOINT=hub.endpoint, **limits) as running:
+        with running_server(folder, HF_ENDPOINT=hub.endpoint, **SMALL_DRIVES) as running:
             wait_for(running.has_measured)
             yield running
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 import requests
-from django.urls import URLPattern, URLResolver, get_resolver
 
 from inference.openai.door import PARSERS
 from tests.e2e.lan import BOX, STRANGER, Host, make_lan
 from tests.e2e.server import Server, start_server, wait_for
+from tests.routes import all_routes
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -51,24 +51,16 @@ def key(box: Server) -> dict[str, str]:
     return {"Authorization": f"Bearer {(box.data_dir / 'first-api-key').read_text().strip()}"}
 
 
-def all_paths(patterns: list | None = None, *, root: str = "/") -> Iterator[str]:
-    """Every route that Django knows, with 1 in the place of each variable."""
-    for pattern in get_resolver().url_patterns if patterns is None else patterns:
-        route = root + plain(str(pattern.pattern))
-        if isinstance(pattern, URLResolver):
-            yield from all_paths(pattern.url_patterns, root=route)
-        else:
-            assert isinstance(pattern, URLPattern)
-            yield route
-
-
-def plain(route: str) -> str:
-    """Without the signs of regular expressions, which the admin has for its list of apps and for what is not there."""
-    route = re.sub(r"\(\?P<app_label>(\w+)[^)]*\)|\(\?P<\w+>[^)]*\)", lambda match: match[1] or "1", route)
-    return re.sub(r"<[^>]+>", "1", route).replace("^", "").replace("$", "")
-
-
-PATHS = sorted({*all_paths(), *PARSERS, "/static/unfold/js/app.js", "/static/homelab", "/nowhere", "//api/models"})
+PATHS = sorted(
+    {
+        *(path for path, _ in all_routes()),
+        *PARSERS,
+        "/static/unfold/js/app.js",
+        "/static/homelab",
+        "/nowhere",
+        "//api/models",
+    }
+)
 
 
 def test_the_list_of_routes_has_them_all() -> None:

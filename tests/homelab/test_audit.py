@@ -11,7 +11,7 @@ from django.conf import settings as project_settings
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.management import call_command
-from django.test import Client, RequestFactory
+from django.test import RequestFactory
 from django.utils import timezone
 
 from cachemgr import cleaning, monitor, trash
@@ -33,13 +33,6 @@ def entries(model_name: str = "") -> list[tuple[int, str, str]]:
     found = LogEntry.objects.order_by("pk")
     found = found.filter(object_repr=model_name) if model_name else found
     return [(entry.action_flag, entry.object_repr, entry.change_message) for entry in found]
-
-
-@pytest.fixture
-def browser() -> Client:
-    client = Client()
-    client.force_login(owner_account())
-    return client
 
 
 def test_what_is_done_by_rest_is_written_down_with_who_did_it(api, caches) -> None:

@@ -4,22 +4,21 @@ from collections.abc import Iterator
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.test import APIClient
 from rest_framework.views import APIView
+
+from tests.routes import all_routes
 
 pytestmark = pytest.mark.django_db
 QUESTIONS = {("post", "/api/cache/check"), ("post", "/api/cache/refresh")}
 
 
-def views(patterns: list | None = None, *, root: str = "/") -> Iterator[tuple[str, type[APIView]]]:
-    """The path, with 1 in the place of each variable, and the class of each view of the API."""
-    for pattern in get_resolver().url_patterns if patterns is None else patterns:
-        route = root + "/".join("1" if "<" in part else part for part in str(pattern.pattern).split("/"))
-        if isinstance(pattern, URLResolver):
-            yield from views(pattern.url_patterns, root=route)
-        elif isinstance(pattern, URLPattern) and issubclass(getattr(pattern.callback, "cls", object), APIView):
-            yield route, pattern.callback.cls
+def views() -> Iterator[tuple[str, type[APIView]]]:
+    """The path and the class of each view of the API."""
+    for path, pattern in all_routes():
+        view = getattr(pattern.callback, "cls", object)
+        if issubclass(view, APIView):
+            yield path, view
 
 
 ACTS = sorted(

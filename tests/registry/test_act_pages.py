@@ -4,24 +4,15 @@ from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import Permission
-from django.test import Client
 
 from cachemgr.models import Cache
 from cachemgr.monitor import measure_caches
-from homelab.owner import owner_account
 from registry.acts import Line, shortage, sum_up
 from registry.models import Job, ModelRegistry
 from tests.factories import loadable_files, make_cached_repo, write_hub_repo
 
 pytestmark = pytest.mark.django_db
 MODELS = "/admin/registry/modelregistry/"
-
-
-@pytest.fixture
-def browser(db) -> Client:
-    client = Client()
-    client.force_login(owner_account())
-    return client
 
 
 @pytest.fixture

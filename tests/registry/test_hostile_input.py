@@ -10,10 +10,8 @@ from urllib.parse import quote
 
 import pytest
 from django.contrib.messages import get_messages
-from django.test import Client
 
 from cachemgr.models import Cache, Reservation
-from homelab.owner import owner_account
 from registry.models import Job, ModelRegistry
 
 pytestmark = pytest.mark.django_db
@@ -49,13 +47,6 @@ def canaries(caches, hub, tmp_path: Path, settings) -> Iterator[Path]:
     yield tmp_path
     assert fingerprint(tmp_path) == before
     assert not hub.requests
-
-
-@pytest.fixture
-def browser(db) -> Client:
-    client = Client()
-    client.force_login(owner_account())
-    return client
 
 
 def assert_nothing_came_of_it() -> None:

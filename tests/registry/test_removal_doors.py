@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.test import Client
 
 from cachemgr import locks, monitor, trash
-from homelab.owner import owner_account
 from registry import services
 from registry.models import ModelRegistry
 from tests.factories import loadable_files, make_cached_repo
@@ -22,13 +20,6 @@ def model(caches) -> ModelRegistry:
     make_cached_repo(Path(caches.primary.path), "org/m", files=loadable_files(weights=100_000))
     monitor.measure_cache(caches.primary)
     return ModelRegistry.objects.get()
-
-
-@pytest.fixture
-def browser(db) -> Client:
-    client = Client()
-    client.force_login(owner_account())
-    return client
 
 
 def shell(*words: str) -> str:

@@ -8,18 +8,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from homelab.owner import owner_account
 from registry.models import ModelRegistry
 from web.chat_choices import make_choice
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def browser(db) -> Client:
-    client = Client()
-    client.force_login(owner_account())
-    return client
 
 
 def facts_of(browser: Client) -> dict:

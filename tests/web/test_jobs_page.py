@@ -9,20 +9,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cachemgr.monitor import measure_caches
-from homelab.owner import owner_account
 from registry import jobs, removal, services
 from registry.models import Job, ModelRegistry
 from tests.factories import loadable_files
 from web.jobs_page import PAGE_SIZE
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def browser(db) -> Client:
-    client = Client()
-    client.force_login(owner_account())
-    return client
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from demo.tiny_model import make_tiny_llama
-from tests.e2e.server import Server, running_server, wait_for
+from tests.e2e.server import SMALL_DRIVES, Server, running_server, wait_for
 from tests.factories import make_cached_repo
 from tests.web.chromium import needs_chromium, running_chromium
 
@@ -23,8 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     make_tiny_llama(folder / "tiny")
     files = {path.name: path.read_bytes() for path in (folder / "tiny").iterdir()}
     make_cached_repo(folder / "fast", "demo/tiny", files=files)
-    limits = {"PRIMARY_CACHE_LIMIT_GB": "0.1", "SECONDARY_CACHE_LIMIT_GB": "1", "DISK_RESERVE_GB": "0.1"}
-    with running_server(folder, CACHE_MONITOR_INTERVAL_SECONDS="3600", KEEP_ALIVE="-1", **limits) as running:
+    with running_server(folder, CACHE_MONITOR_INTERVAL_SECONDS="3600", KEEP_ALIVE="-1", **SMALL_DRIVES) as running:
         wait_for(lambda: running.has_measured() and running.get("/api/models")[1])
         yield running
 
